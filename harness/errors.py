@@ -1,0 +1,21 @@
+"""The errors a user can cause. The command line prints each as one line and exits with code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can put right. The message is one line: what is wrong, and what to do."""
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
+    """The error for a name that is not among `known`, with the nearest known names.
+
+    `kind` is the noun to print, for example "method".
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    return UserError(f"unknown {kind} '{name}': {hint}")

@@ -1,0 +1,204 @@
+"""What a memory method and a task must provide. Nothing here imports torch at run time.
+
+An episode is one context and the questions asked about it. The runner writes the context's chunks once, takes a
+snapshot of the memory, and answers every question from that snapshot.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.overhead import ModelShape
+
+Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One message of a context: the smallest piece a task hands over (a line, a turn, a sentence).
+
+    The texts of an episode's chunks, joined without a separator, are the context exactly.
+    """
+
+    text: str
+    index: int
+    role: str = "user"
+    session: str | None = None
+
+
+@dataclass(frozen=True)
+class Query:
+    """One question, already formatted by its task.
+
+    targets: acceptable answers. max_new_tokens: decoding budget in tokens. stop: strings that end the answer.
+    metadata may hold `evidence` (list[str]: passages that must be visible to answer), `chance` (float: accuracy of a
+    uniform guess over the answer space) and `selection` (float: accuracy of a uniform guess among the
+    context's values of the right kind).
+    """
+
+    id: str
+    prompt: str
+    targets: tuple[str, ...]
+    max_new_tokens: int = 16
+    stop: tuple[str, ...] = ("\n",)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One context, in order, and its questions."""
+
+    id: str
+    source: str
+    category: str
+    chunks: tuple[Chunk, ...]
+    queries: tuple[Query, ...]
+
+    @property
+    def context(self) -> str:
+        """The whole context as text."""
+        return "".join(chunk.text for chunk in self.chunks)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A method's answer to one query.
+
+    prompt_tokens, new_tokens: lengths in backbone tokens. visible: the context text that stood in the prompt,
+    None when the method put none there. prompt_hash: SHA-256 (16 hex digits) of the prompt's token ids.
+    """
+
+    text: str
+    prompt_tokens: int
+    new_tokens: int
+    status: Status = "ok"
+    error: str | None = None
+    visible: str | None = None
+    prompt_hash: str = ""
+    context_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The memory of one context. `tensors` go to safetensors, `meta` to JSON; both survive a process."""
+
+    tensors: Mapping[str, Tensor]
+    meta: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes held for one context, by kind. Weights count only where a method stores some per context."""
+
+    text: int = 0
+    index: int = 0
+    state: int = 0
+    kv: int = 0
+    weights: int = 0
+
+    @property
+    def total(self) -> int:
+        """All kinds together, in bytes."""
+        return self.text + self.index + self.state + self.kv + self.weights
+
+
+@dataclass(frozen=True)
+class Overhead:
+    """Parameters a method adds to a backbone: `trainable` are learnt, `stored` are kept on disk and in memory."""
+
+    trainable: int
+    stored: int
+
+
+@dataclass(frozen=True)
+class MethodSettings:
+    """What the runner tells a method when it makes one.
+
+    window: context tokens that may stand in the prompt; None means as many as the backbone's positions allow.
+    adapter: folder of trained weights, None for the embedded default or for methods that need none.
+    options: the method's own settings; unknown names are refused.
+    """
+
+    window: int | None
+    seed: int = 0
+    adapter: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+class MemoryMethod(ABC):
+    """A memory behind one interface. One object serves many contexts, one after the other.
+
+    summary: one line for `deltamem-eval list`. trained: whether the method needs an adapter.
+    defaults: the method's options with their default values; they are part of a cell's identity.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    trained: ClassVar[bool] = False
+    defaults: ClassVar[Mapping[str, Any]] = {}
+
+    @abstractmethod
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        """Make ready to serve `backbone`; raises UserError where the two do not fit."""
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget the context."""
+
+    @abstractmethod
+    def write(self, chunk: Chunk) -> None:
+        """Take in one chunk. Chunks come once each, in order; the method may buffer."""
+
+    @abstractmethod
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer each query from the memory as it stands, which is left unchanged. One answer per query, in order."""
+
+    @abstractmethod
+    def snapshot(self) -> Snapshot:
+        """The memory, complete: restoring it in another process gives the same answers."""
+
+    @abstractmethod
+    def restore(self, snapshot: Snapshot) -> None:
+        """Make the memory what it was when `snapshot` was taken."""
+
+    @abstractmethod
+    def footprint(self) -> Footprint:
+        """Bytes held for the context that was written."""
+
+    @classmethod
+    @abstractmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Added parameters on a backbone of this shape; exact, from the shape alone."""
+
+    def close(self) -> None:  # noqa: B027 - most methods leave nothing on the backbone
+        """Take everything off the backbone again, leaving it as it was."""
+
+
+class Task(ABC):
+    """A benchmark: episodes, and the scores of answers.
+
+    primary: name of the metric that tables show. higher_is_better holds for it.
+    """
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    primary: ClassVar[str] = "accuracy"
+
+    @abstractmethod
+    def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
+        """Episodes of one seed, at most `limit` a category; the same arguments give the same episodes."""
+
+    @abstractmethod
+    def score(self, query: Query, answer: str) -> dict[str, float]:
+        """Metrics of one answer, each in 0..1; always holds `primary`."""
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What, besides seed and limit, decides the episodes: versions, file hashes, options. JSON values only."""

@@ -1,0 +1,1 @@
+"""Memory methods: one module or package each; every one implements `interface.MemoryMethod`."""

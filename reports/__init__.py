@@ -1,0 +1,1 @@
+"""Tables made from what runs stored; nothing here touches a model."""

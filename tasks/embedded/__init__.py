@@ -1,0 +1,1 @@
+"""The generator of episodes, and the tiny backbone and adapters trained on them."""

@@ -1,0 +1,1 @@
+"""MemoryAgentBench: its row schema, metrics and task."""
