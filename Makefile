@@ -1,0 +1,44 @@
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEVICE ?= cpu
+THREADS ?= 2
+STAMP := $(VENV)/.installed
+SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*.safetensors' 2>/dev/null)
+
+.PHONY: run test lint types bench embedded clean
+
+## run: install, then the main job: one memory method and its controls on the embedded tasks
+run: $(STAMP)
+	$(BIN)/deltamem-eval run --method token-write
+
+## test: install, then style, types and tests
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy -p deltamem_eval
+
+## bench: speed as ratios within one run; correctness is checked first
+bench: $(STAMP)
+	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/prefix_reuse.py
+
+## embedded: make the embedded tokenizer, backbone and adapters again from nothing
+embedded: $(STAMP)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m deltamem_eval.tasks.embedded.build --out tasks/embedded/weights --device $(DEVICE)
+
+# A plain (not editable) install: what users get, and what the type checker can follow.
+$(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt '.[test]'
+	rm -rf build
+	touch $@
+
+clean:
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache

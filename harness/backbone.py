@@ -1,0 +1,303 @@
+"""The frozen language model: loading, prefill of a shared prefix, and batched greedy generation."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_files
+from deltamem_eval.overhead import ModelShape
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True)
+class Prefix:
+    """A prefilled prompt start: its token ids and one key-value cache of batch 1."""
+
+    ids: tuple[int, ...]
+    cache: Any
+
+    def rows(self, count: int) -> Any:
+        """An independent copy of the cache for `count` rows; generation may grow it."""
+        cache = copy.deepcopy(self.cache)
+        if count > 1:
+            cache.batch_repeat_interleave(count)
+        return cache
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of keys and values held."""
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for layer in self.cache.layers
+            for tensor in (layer.keys, layer.values)
+            if tensor is not None
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """One prompt to continue: token ids that follow the prefix, a budget in tokens, and stop strings."""
+
+    ids: tuple[int, ...]
+    max_new_tokens: int
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """What a request produced: the text before any stop string, and the number of tokens generated."""
+
+    text: str
+    new_tokens: int
+
+
+class Backbone:
+    """A decoder-only model and its tokenizer.
+
+    positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or the hub
+    commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says so).
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.name = name
+        self.identity = identity
+        self.batch_size = batch_size
+        self.notices: list[str] = []
+        self.config: dict[str, Any] = model.config.get_text_config().to_dict()
+        self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def dtype(self) -> str:
+        """Name of the weights' type, as `--dtype` spells it."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def shape(self) -> ModelShape:
+        """The model's dimensions. Raises UserError for a family without a parameter formula."""
+        return ModelShape.from_config(self.config)
+
+    def parameters(self) -> int:
+        """Parameters of the model itself, tied weights counted once."""
+        return sum(parameter.numel() for parameter in self.model.parameters())
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, without special tokens."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids; special tokens are left out, spaces are kept as they are."""
+        text: str = self.tokenizer.decode(
+            list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    @torch.no_grad()
+    def prefill(self, ids: Sequence[int]) -> Prefix | None:
+        """Read `ids` once and keep the keys and values; None for no ids."""
+        if not ids:
+            return None
+        tokens = torch.tensor([list(ids)], device=self.device)
+        cache = self.model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+        return Prefix(tuple(ids), cache)
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        prefix: Prefix | None = None,
+        before_batch: Callable[[int], None] | None = None,
+    ) -> list[Continuation]:
+        """Continue every request greedily after the shared prefix.
+
+        before_batch is called with the number of rows before each batch (a memory sets its state there). Answers do
+        not depend on the batch: padding is masked and positions count real tokens only. Raises UserError where
+        prompt and budget exceed the model's positions.
+        """
+        for request in requests:
+            self._check_length(request, prefix)
+        order = sorted(range(len(requests)), key=lambda index: len(requests[index].ids))
+        done: dict[int, Continuation] = {}
+        start = 0
+        while start < len(order):
+            rows = order[start : start + self.batch_size]
+            batch = self._try_batch([requests[row] for row in rows], prefix, before_batch)
+            if batch is None:
+                continue
+            done.update(zip(rows, batch, strict=True))
+            start += len(rows)
+        return [done[index] for index in range(len(requests))]
+
+    def _check_length(self, request: Request, prefix: Prefix | None) -> None:
+        length = len(request.ids) + (len(prefix.ids) if prefix else 0)
+        if length + request.max_new_tokens > self.positions:
+            raise UserError(
+                f"a prompt of {length} tokens and {request.max_new_tokens} to generate exceed the {self.positions} "
+                f"positions of {self.name}: shorten the question, lower --window, or choose a longer model"
+            )
+
+    def _try_batch(
+        self, requests: list[Request], prefix: Prefix | None, before_batch: Callable[[int], None] | None
+    ) -> list[Continuation] | None:
+        """One batch, or None after halving the batch size because memory ran out."""
+        try:
+            if before_batch is not None:
+                before_batch(len(requests))
+            return self._generate_batch(requests, prefix)
+        except RuntimeError as error:
+            if not is_out_of_memory(error) or len(requests) == 1:
+                raise
+            self.batch_size = len(requests) // 2
+            self.notices.append(f"out of memory at {len(requests)} rows: batch size is now {self.batch_size}")
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            return None
+
+    @torch.no_grad()
+    def _generate_batch(self, requests: list[Request], prefix: Prefix | None) -> list[Continuation]:
+        rows, width = len(requests), max(len(request.ids) for request in requests)
+        past = len(prefix.ids) if prefix else 0
+        tokens = torch.full((rows, width), self._pad(), device=self.device)
+        mask = torch.zeros((rows, past + width), dtype=torch.long, device=self.device)
+        mask[:, :past] = 1
+        for row, request in enumerate(requests):
+            tokens[row, width - len(request.ids) :] = torch.tensor(request.ids, device=self.device)
+            mask[row, past + width - len(request.ids) :] = 1
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, past:]
+        cache = prefix.rows(rows) if prefix else None
+        sequences = [_Sequence(self, request) for request in requests]
+        while True:
+            output = self.model(
+                tokens,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            cache = output.past_key_values
+            chosen = output.logits[:, -1].argmax(-1)
+            for sequence, token in zip(sequences, chosen.tolist(), strict=True):
+                sequence.take(token)
+            if all(sequence.finished for sequence in sequences):
+                return [sequence.continuation() for sequence in sequences]
+            tokens = chosen[:, None]
+            mask = torch.cat([mask, mask.new_ones((rows, 1))], dim=1)
+            positions = positions[:, -1:] + 1
+
+    def _pad(self) -> int:
+        pad = self.tokenizer.pad_token_id
+        return int(pad if pad is not None else 0)
+
+    def end_ids(self) -> frozenset[int]:
+        """Ids that end a generation: the model's own, else the tokenizer's."""
+        ids = getattr(self.model.generation_config, "eos_token_id", None)
+        if ids is None:
+            ids = self.tokenizer.eos_token_id
+        return frozenset([] if ids is None else ids if isinstance(ids, list) else [ids])
+
+
+class _Sequence:
+    """One row's continuation while it grows."""
+
+    def __init__(self, backbone: Backbone, request: Request) -> None:
+        self._backbone = backbone
+        self._request = request
+        self._ends = backbone.end_ids()
+        self._ids: list[int] = []
+        self._count = 0
+        self.finished = False
+
+    def take(self, token: int) -> None:
+        if self.finished:
+            return
+        self._count += 1
+        if token in self._ends:
+            self.finished = True
+            return
+        self._ids.append(token)
+        text = self._backbone.decode(self._ids).lstrip()
+        stopped = any(stop in text for stop in self._request.stop)
+        self.finished = stopped or self._count >= self._request.max_new_tokens
+
+    def continuation(self) -> Continuation:
+        text = self._backbone.decode(self._ids).lstrip()
+        for stop in self._request.stop:
+            text = text.split(stop, 1)[0]
+        return Continuation(text.strip(), self._count)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def embedded_folder() -> Path:
+    """Folder of the tiny models that ship with the package."""
+    from deltamem_eval.tasks import embedded
+
+    return Path(str(embedded.__file__)).parent / "weights"
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto`, `cpu`, `cuda`, `cuda:1`... as a device that exists. Raises UserError where it does not."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device '{name}': use auto, cpu or cuda") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is to be had here: use --device cpu or --device auto")
+    return device
+
+
+def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_size: int = 8) -> Backbone:
+    """Load a model by `embedded`, a local folder, or a hub name; no remote code is run.
+
+    dtype: float32, bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises UserError
+    where the model cannot be had.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = pick_device(device)
+    if dtype != "auto" and dtype not in DTYPES:
+        raise UserError(f"unknown dtype '{dtype}': use auto, {', '.join(DTYPES)}")
+    source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
+    kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
+    try:
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot load model '{name}': {first} (known here: embedded, a local folder, or a hub name)"
+        ) from error
+    return Backbone(model.to(place), tokenizer, name, model_identity(source, model), batch_size)
+
+
+def model_identity(source: str, model: Any) -> str:
+    """Content hash of a local model's files, or the hub's commit."""
+    folder = Path(source)
+    if folder.is_dir():
+        wanted = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")
+        return hash_files(path for path in folder.iterdir() if path.suffix in wanted)
+    commit = getattr(model.config, "_commit_hash", None)
+    return str(commit) if commit else f"{source}@{os.environ.get('HF_HUB_CACHE', 'default')}"
+

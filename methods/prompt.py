@@ -1,0 +1,92 @@
+"""The one prompt builder: every method that puts text before a question does it here.
+
+Prompts are put together from token ids, not text, so that the context's part is exactly the window and a prefix shared
+by several questions is shared to the token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from deltamem_eval.backbone import Request
+from deltamem_eval.hashing import hash_ids
+from deltamem_eval.interface import Answer, Query
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone, Continuation
+
+PROMPT_VERSION = 1
+_CONTEXT, _QUESTION = "\u2060context\u2060", "\u2060question\u2060"
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt in two parts: `prefix` ids (shared by the questions of a context) and the query's request."""
+
+    prefix: tuple[int, ...]
+    request: Request
+
+    @property
+    def tokens(self) -> int:
+        """Length in tokens."""
+        return len(self.prefix) + len(self.request.ids)
+
+
+class PromptBuilder:
+    """Places a context and a question in the backbone's chat template, or one after the other without one."""
+
+    def __init__(self, backbone: Backbone) -> None:
+        self._backbone = backbone
+        self._with = self._frame(f"{_CONTEXT}\n{_QUESTION}")
+        self._without = self._frame(_QUESTION)
+
+    def _frame(self, content: str) -> list[str]:
+        """The text around the context and the question: [before, (between,) after]."""
+        tokenizer = self._backbone.tokenizer
+        if getattr(tokenizer, "chat_template", None):
+            content = tokenizer.apply_chat_template(
+                [{"role": "user", "content": content}],
+                tokenize=False,
+                add_generation_prompt=True,
+                enable_thinking=False,
+            )
+        else:
+            content = (tokenizer.bos_token or "") + content.replace(f"{_CONTEXT}\n", _CONTEXT)
+        return content.replace(_CONTEXT, "\0").replace(_QUESTION, "\0").split("\0")
+
+    def prefix(self, context: Sequence[int]) -> tuple[int, ...]:
+        """Ids that come before the question when `context` stands in the prompt; none for an empty context."""
+        if not context:
+            return ()
+        return (*self._backbone.encode(self._with[0]), *context)
+
+    def build(self, context: Sequence[int], query: Query) -> Prompt:
+        """The prompt of one query. An empty context gives the question alone."""
+        if context:
+            _, between, after = self._with
+            text = between + query.prompt + after
+        else:
+            before, after = self._without
+            text = before + query.prompt + after
+        request = Request(tuple(self._backbone.encode(text)), query.max_new_tokens, query.stop)
+        return Prompt(self.prefix(context), request)
+
+    def room(self, queries: Sequence[Query]) -> int:
+        """Context tokens that fit beside the longest of the queries and its answer."""
+        frame = len(self._backbone.encode(self._with[0]))
+        need = max(len(self.build((0,), query).request.ids) + query.max_new_tokens for query in queries)
+        return max(self._backbone.positions - frame - need, 0)
+
+
+def to_answer(prompt: Prompt, result: Continuation, visible: str | None, context_tokens: int) -> Answer:
+    """The record of one answered prompt. `visible` is the context text that stood in it."""
+    return Answer(
+        text=result.text,
+        prompt_tokens=prompt.tokens,
+        new_tokens=result.new_tokens,
+        visible=visible,
+        prompt_hash=hash_ids([*prompt.prefix, *prompt.request.ids]),
+        context_tokens=context_tokens,
+    )
