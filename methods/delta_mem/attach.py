@@ -1,0 +1,222 @@
+"""Putting memories on a decoder's attention layers through hooks, and taking them off again.
+
+The memories live outside the model's module tree: its state dict stays the backbone's own, and detaching leaves no trace.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
+from deltamem_eval.methods.delta_mem.memory import LayerMemory
+from deltamem_eval.methods.delta_mem.scan import Form
+
+
+class Attachment:
+    """The memories of one model, by module path, and what a forward needs to know."""
+
+    def __init__(self, config: DeltaMemConfig) -> None:
+        self.config = config
+        self.memories: dict[str, LayerMemory] = {}
+        self.handles: list[RemovableHandle] = []
+        self.mask: Tensor | None = None
+        self.write = True
+        self.segments: Tensor | None = None
+
+
+_ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
+
+
+def attach(model: nn.Module, config: DeltaMemConfig) -> None:
+    """Give every targeted attention layer a fresh memory.
+
+    Initialisation draws from torch's global generator: seed it for a repeatable start. Raises UserError for a model
+    without separate q/k/v/o projections, a layer it does not have, or a model that already carries memories.
+    """
+    if model in _ATTACHED:
+        raise UserError("the model already carries a memory: call detach first")
+    attachment = Attachment(config)
+    for path, module in _targets(model, config).items():
+        projections = {head: module.get_submodule(f"{head}_proj") for head in HEADS}
+        bases = {head: _weight(path, head, projection) for head, projection in projections.items()}
+        memory = LayerMemory(config, bases).to(bases["q"].device)
+        attachment.memories[path] = memory
+        attachment.handles.append(
+            module.register_forward_pre_hook(partial(_before_attention, attachment, memory), with_kwargs=True)
+        )
+        attachment.handles.extend(
+            projections[head].register_forward_hook(partial(_after_projection, memory, head))
+            for head in config.delta_heads
+        )
+    decoder = _decoder(model)
+    names = list(inspect.signature(decoder.forward).parameters)
+    position = names.index("attention_mask") if "attention_mask" in names else None
+    attachment.handles.append(
+        decoder.register_forward_pre_hook(partial(_before_decoder, attachment, position), with_kwargs=True)
+    )
+    _ATTACHED[model] = attachment
+
+
+def detach(model: nn.Module) -> None:
+    """Take the memories off; the model is then what it was. Does nothing where there are none."""
+    attachment = _ATTACHED.pop(model, None)
+    if attachment is not None:
+        for handle in attachment.handles:
+            handle.remove()
+
+
+def is_attached(model: nn.Module) -> bool:
+    """Whether the model carries memories."""
+    return model in _ATTACHED
+
+
+def attachment_of(model: nn.Module) -> Attachment:
+    """The model's memories. Raises UserError where it carries none."""
+    if model not in _ATTACHED:
+        raise UserError("the model carries no memory: call attach or load_adapter first")
+    return _ATTACHED[model]
+
+
+def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """The added parameters that training changes."""
+    return [item for memory in attachment_of(model).memories.values() for item in memory.active_parameters()]
+
+
+def use_form(model: nn.Module, form: Form) -> None:
+    """Choose the scan: `chunked` (the default) or the `naive` loop."""
+    for memory in attachment_of(model).memories.values():
+        memory.form = form
+
+
+def reset_state(model: nn.Module) -> None:
+    """Empty every memory; the next forward may have any number of rows."""
+    for memory in attachment_of(model).memories.values():
+        memory.state = None
+
+
+def get_state(model: nn.Module) -> dict[str, Tensor]:
+    """States by module path; empty memories are left out. [batch, rank, rank], or [batch, heads, rank, rank]."""
+    memories = attachment_of(model).memories
+    return {path: memory.state for path, memory in memories.items() if memory.state is not None}
+
+
+def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Replace every memory's state; paths not named become empty. Gradients flow into the tensors given.
+
+    Raises UserError for a path the model does not have, or a state of another shape.
+    """
+    attachment = attachment_of(model)
+    config = attachment.config
+    tail = (config.rank, config.rank)
+    shape = tail if config.num_state_heads == 1 else (config.num_state_heads, *tail)
+    for path, tensor in state.items():
+        if path not in attachment.memories:
+            raise UserError(f"state for '{path}', which carries no memory in this model")
+        if tuple(tensor.shape[1:]) != shape:
+            raise UserError(f"state of '{path}' is {tuple(tensor.shape)}, expected [rows, {shape}]")
+    for path, memory in attachment.memories.items():
+        memory.state = state.get(path)
+
+
+@contextmanager
+def writing(model: nn.Module, enabled: bool) -> Iterator[None]:
+    """Within the block, forwards write (True) or only read (False)."""
+    attachment = attachment_of(model)
+    before = attachment.write
+    attachment.write = enabled
+    try:
+        yield
+    finally:
+        attachment.write = before
+
+
+@contextmanager
+def segments(model: nn.Module, ids: Tensor) -> Iterator[None]:
+    """Within the block, `ids` [batch, tokens] say which message each token of a forward belongs to; -1 means none."""
+    attachment = attachment_of(model)
+    before = attachment.segments
+    attachment.segments = ids
+    try:
+        yield
+    finally:
+        attachment.segments = before
+
+
+def _decoder(model: nn.Module) -> nn.Module:
+    get = getattr(model, "get_decoder", None)
+    decoder = get() if callable(get) else None
+    return decoder if isinstance(decoder, nn.Module) else model
+
+
+def _targets(model: nn.Module, config: DeltaMemConfig) -> dict[str, nn.Module]:
+    """The attention modules to adapt, by path. Raises UserError where the model cannot be served."""
+    named = {
+        path: module
+        for path, module in model.named_modules()
+        if path.rsplit(".", 1)[-1] in config.target_modules
+    }
+    kind = type(model).__name__
+    if not named:
+        raise UserError(f"{kind} has no attention module named {' or '.join(config.target_modules)}")
+    for path, module in named.items():
+        missing = [f"{head}_proj" for head in HEADS if not isinstance(getattr(module, f"{head}_proj", None), nn.Module)]
+        if missing:
+            raise UserError(f"{kind} cannot carry a memory: {path} has no {', '.join(missing)}")
+    if not config.target_layers:
+        return named
+    chosen = {path: module for path, module in named.items() if _layer_index(path) in config.target_layers}
+    absent = set(config.target_layers) - {_layer_index(path) for path in chosen}
+    if absent:
+        raise UserError(f"{kind} has no layer {', '.join(map(str, sorted(absent)))}: it has {len(named)} layers")
+    return chosen
+
+
+def _layer_index(path: str) -> int:
+    numbers = [int(part) for part in path.split(".") if part.isdigit()]
+    return numbers[-1] if numbers else -1
+
+
+def _weight(path: str, head: str, projection: nn.Module) -> Tensor:
+    weight = getattr(projection, "weight", None)
+    if not isinstance(weight, Tensor) or weight.dim() != 2:
+        raise UserError(f"{path}.{head}_proj has no plain weight matrix; quantised layers are not served")
+    return weight
+
+
+def _before_decoder(
+    attachment: Attachment, position: int | None, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    mask = kwargs.get("attention_mask")
+    if mask is None and position is not None and len(args) > position:
+        mask = args[position]
+    if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
+        raise ValueError("a memory needs the 2-D attention mask [batch, tokens] to know padding")
+    attachment.mask = None if mask is None else mask != 0
+
+
+def _before_attention(
+    attachment: Attachment, memory: LayerMemory, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    hidden: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
+    mask = attachment.mask
+    if mask is not None:
+        mask = mask[:, -hidden.shape[1] :].to(hidden.device)
+        mask = None if bool(mask.all()) else mask
+    memory.step(hidden, mask, attachment.segments, attachment.write)
+
+
+def _after_projection(
+    memory: LayerMemory, head: str, _: nn.Module, __: tuple[Any, ...], output: Tensor
+) -> Tensor:
+    return output + memory.corrections.pop(head).to(output.dtype)
+
+
