@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_files
 from deltamem_eval.overhead import ModelShape
@@ -64,8 +63,8 @@ class Continuation:
 class Backbone:
     """A decoder-only model and its tokenizer.
 
-    positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or the hub
-    commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says so).
+    positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or
+    the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says so).
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -126,9 +125,9 @@ class Backbone:
     ) -> list[Continuation]:
         """Continue every request greedily after the shared prefix.
 
-        before_batch is called with the number of rows before each batch (a memory sets its state there). Answers do
-        not depend on the batch: padding is masked and positions count real tokens only. Raises UserError where
-        prompt and budget exceed the model's positions.
+        before_batch is called with the number of rows before each batch (a memory sets its state
+        there). Answers do not depend on the batch: padding is masked and positions count real tokens only.
+        Raises UserError where prompt and budget exceed the model's positions.
         """
         for request in requests:
             self._check_length(request, prefix)
@@ -148,8 +147,8 @@ class Backbone:
         length = len(request.ids) + (len(prefix.ids) if prefix else 0)
         if length + request.max_new_tokens > self.positions:
             raise UserError(
-                f"a prompt of {length} tokens and {request.max_new_tokens} to generate exceed the {self.positions} "
-                f"positions of {self.name}: shorten the question, lower --window, or choose a longer model"
+                f"a prompt of {length} tokens and {request.max_new_tokens} to generate exceed the "
+                f"{self.positions} positions of {self.name}: shorten the question, lower --window, or choose a longer model"
             )
 
     def _try_batch(
@@ -282,7 +281,7 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
     kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
     try:
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -300,4 +299,3 @@ def model_identity(source: str, model: Any) -> str:
         return hash_files(path for path in folder.iterdir() if path.suffix in wanted)
     commit = getattr(model.config, "_commit_hash", None)
     return str(commit) if commit else f"{source}@{os.environ.get('HF_HUB_CACHE', 'default')}"
-

@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.overhead import ModelShape
+    from torch import Tensor
 
 Status = Literal["ok", "failed", "oom", "timeout", "skipped"]
 

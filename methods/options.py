@@ -8,9 +8,7 @@ from typing import Any
 from deltamem_eval.errors import UserError, unknown
 
 
-def merge_options(
-    method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]
-) -> dict[str, Any]:
+def merge_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`defaults` overridden by `given`. Raises UserError for an unknown name or a value of another type."""
     merged = dict(defaults)
     for name, value in given.items():
@@ -18,8 +16,6 @@ def merge_options(
             raise unknown(f"option of {method}", name, defaults)
         default = defaults[name]
         if default is not None and type(value) is not type(default):
-            raise UserError(
-                f"option {name} of {method} must be {type(default).__name__}, not {value!r}"
-            )
+            raise UserError(f"option {name} of {method} must be {type(default).__name__}, not {value!r}")
         merged[name] = value
     return merged

@@ -33,6 +33,10 @@ class Prompt:
         """Length in tokens."""
         return len(self.prefix) + len(self.request.ids)
 
+    def whole(self) -> Request:
+        """The whole prompt as one request, for methods whose questions share no prefix."""
+        return Request((*self.prefix, *self.request.ids), self.request.max_new_tokens, self.request.stop)
+
 
 class PromptBuilder:
     """Places a context and a question in the backbone's chat template, or one after the other without one."""

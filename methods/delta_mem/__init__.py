@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deltamem_eval.methods.delta_mem.adapter import adapter_hash, load_adapter, save_adapter
-    from deltamem_eval.methods.delta_mem.attach import (
+    from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
+    from deltamem_eval.methods.delta_mem.hooks import (
         attach,
         detach,
         get_state,
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
         trainable_parameters,
         writing,
     )
-    from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
-    from deltamem_eval.methods.delta_mem.scan import scan
 
 __all__ = [
     "DeltaMemConfig",
@@ -34,7 +33,6 @@ __all__ = [
     "load_adapter",
     "reset_state",
     "save_adapter",
-    "scan",
     "segments",
     "set_state",
     "trainable_parameters",
@@ -43,7 +41,6 @@ __all__ = [
 
 _HOMES = {
     "DeltaMemConfig": "config",
-    "scan": "scan",
     "adapter_hash": "adapter",
     "load_adapter": "adapter",
     "save_adapter": "adapter",
@@ -53,4 +50,4 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(name)
-    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'attach')}"), name)
+    return getattr(import_module(f"{__name__}.{_HOMES.get(name, 'hooks')}"), name)

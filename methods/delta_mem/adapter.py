@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
-
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_files
-from deltamem_eval.methods.delta_mem.attach import attach, attachment_of, detach
 from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
+from deltamem_eval.methods.delta_mem.hooks import attach, attachment_of, detach
+from torch import Tensor, nn
 
 CONFIG_FILE = "delta_mem_config.json"
 RELEASE_FILE = "delta_mem_adapter.pt"
@@ -129,7 +128,9 @@ def _fill(model: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
     }
     for key, parameter in wanted.items():
         if key not in weights:
-            raise UserError(f"the adapter in {source} lacks {key}: it belongs to another model or is incomplete")
+            raise UserError(
+                f"the adapter in {source} lacks {key}: it belongs to another model or is incomplete"
+            )
         if weights[key].shape != parameter.shape:
             raise UserError(
                 f"the adapter in {source} does not fit: {key} is {list(weights[key].shape)} there, "

@@ -126,13 +126,13 @@ class DeltaMemConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The release's JSON object, archived options included at their defaults."""
-        own = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        own = {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
         return {**own, **ARCHIVED}
 
 
-def added_parameters(
-    config: DeltaMemConfig, hidden: int, outputs: Mapping[str, int], layers: int
-) -> int:
+def added_parameters(config: DeltaMemConfig, hidden: int, outputs: Mapping[str, int], layers: int) -> int:
     """Parameters of the active parts, from dimensions alone.
 
     Per layer 3·R·d + Σ R·out over corrected heads + G·d + G, and G·d + G again for an uncoupled decay gate.

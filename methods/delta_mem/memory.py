@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
 from deltamem_eval.methods.delta_mem.scan import Form, UpdateMode, scan
+from torch import Tensor, nn
+from torch.nn import functional
 
 _EPS = 1e-6
 Head = Literal["q", "k", "v", "o"]
@@ -24,6 +23,10 @@ class LayerMemory(nn.Module):
     heads; None stands for zeros.
     """
 
+    memory_q_proj: nn.Parameter
+    memory_k_proj: nn.Parameter
+    memory_v_proj: nn.Parameter
+
     def __init__(self, config: DeltaMemConfig, bases: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.config = config
@@ -36,7 +39,9 @@ class LayerMemory(nn.Module):
         for head in HEADS:
             start = _initial_delta(config, bases[head]) if head in config.delta_heads else None
             value = torch.zeros(bases[head].shape[0], width) if start is None else start
-            self.register_parameter(f"delta_{head}_proj", nn.Parameter(value, requires_grad=start is not None))
+            self.register_parameter(
+                f"delta_{head}_proj", nn.Parameter(value, requires_grad=start is not None)
+            )
         self.beta_proj = nn.Parameter(torch.zeros(config.gates, hidden))
         self.beta_bias = nn.Parameter(torch.full((config.gates,), config.beta_bias_init))
         if config.has_lambda:
@@ -99,9 +104,7 @@ class LayerMemory(nn.Module):
         reads = self._key(x, self.memory_q_proj) @ state.transpose(-1, -2)
         return reads if mask is None else torch.where(mask[:, None, :, None], reads, reads.new_zeros(()))
 
-    def _scan(
-        self, x: Tensor, queries: Tensor, mask: Tensor | None, state: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _scan(self, x: Tensor, queries: Tensor, mask: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
         decay = self._gate(x, self.lambda_proj, self.lambda_bias) if config.has_lambda else None
         return scan(
@@ -116,9 +119,7 @@ class LayerMemory(nn.Module):
             form=self.form,
         )
 
-    def _write_messages(
-        self, x: Tensor, mask: Tensor | None, segments: Tensor, state: Tensor
-    ) -> Tensor:
+    def _write_messages(self, x: Tensor, mask: Tensor | None, segments: Tensor, state: Tensor) -> Tensor:
         """The state after one write per message, of the mean of its tokens, in the order of the ids."""
         means, present = message_means(x, segments, mask)
         return self._scan(means, means, present, state)[1]
@@ -144,7 +145,7 @@ def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Ten
     ids = segments.to(x.device)
     if mask is not None:
         ids = torch.where(mask, ids, -torch.ones_like(ids))
-    found = ids.unique()
+    found = cast(Tensor, torch.unique(ids))  # type: ignore[no-untyped-call]
     found = found[found >= 0]
     member = (ids[:, None, :] == found[None, :, None]).to(x.dtype)
     counts = member.sum(-1)

@@ -150,7 +150,9 @@ def _split(inputs: Inputs, chunk: int) -> Inputs:
         padded = torch.nn.functional.pad(tensor, (0, 0, 0, filling), value=value) if filling else tensor
         return padded.reshape(batch, -1, chunk, rank)
 
-    return Inputs(*(split(tensor, 1.0 if name == "decay" else 0.0) for name, tensor in inputs._asdict().items()))
+    return Inputs(
+        *(split(tensor, 1.0 if name == "decay" else 0.0) for name, tensor in inputs._asdict().items())
+    )
 
 
 def _decays(decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -2,10 +2,6 @@
 
 import pytest
 import torch
-from safetensors.torch import load_file
-from shared import shared
-from transformers import AutoModelForCausalLM
-
 from deltamem_eval.methods.delta_mem import (
     get_state,
     load_adapter,
@@ -13,6 +9,10 @@ from deltamem_eval.methods.delta_mem import (
     segments,
     writing,
 )
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from shared import shared
 
 CASES = ("qwen3-tsw", "qwen3-msw", "qwen3-ssw")
 LOGITS, STATE = 1e-4, 1e-5
@@ -39,7 +39,9 @@ class Case:
 
     def states_close(self, prefix: str) -> None:
         state = get_state(self.model)
-        wanted = {key.split("/", 1)[1]: value for key, value in self.expected.items() if key.startswith(prefix)}
+        wanted = {
+            key.split("/", 1)[1]: value for key, value in self.expected.items() if key.startswith(prefix)
+        }
         assert wanted.keys() == state.keys()
         for path, value in wanted.items():
             torch.testing.assert_close(state[path], value, atol=STATE, rtol=0)

@@ -12,13 +12,12 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
-
 from deltamem_eval.errors import UserError
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
 from deltamem_eval.methods.delta_mem.memory import LayerMemory
 from deltamem_eval.methods.delta_mem.scan import Form
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Attachment:
@@ -168,7 +167,11 @@ def _targets(model: nn.Module, config: DeltaMemConfig) -> dict[str, nn.Module]:
     if not named:
         raise UserError(f"{kind} has no attention module named {' or '.join(config.target_modules)}")
     for path, module in named.items():
-        missing = [f"{head}_proj" for head in HEADS if not isinstance(getattr(module, f"{head}_proj", None), nn.Module)]
+        missing = [
+            f"{head}_proj"
+            for head in HEADS
+            if not isinstance(getattr(module, f"{head}_proj", None), nn.Module)
+        ]
         if missing:
             raise UserError(f"{kind} cannot carry a memory: {path} has no {', '.join(missing)}")
     if not config.target_layers:
@@ -176,7 +179,9 @@ def _targets(model: nn.Module, config: DeltaMemConfig) -> dict[str, nn.Module]:
     chosen = {path: module for path, module in named.items() if _layer_index(path) in config.target_layers}
     absent = set(config.target_layers) - {_layer_index(path) for path in chosen}
     if absent:
-        raise UserError(f"{kind} has no layer {', '.join(map(str, sorted(absent)))}: it has {len(named)} layers")
+        raise UserError(
+            f"{kind} has no layer {', '.join(map(str, sorted(absent)))}: it has {len(named)} layers"
+        )
     return chosen
 
 
@@ -218,5 +223,3 @@ def _after_projection(
     memory: LayerMemory, head: str, _: nn.Module, __: tuple[Any, ...], output: Tensor
 ) -> Tensor:
     return output + memory.corrections.pop(head).to(output.dtype)
-
-

@@ -1,0 +1,182 @@
+"""BM25 retrieval: chunks ranked by the question's words, as many as the window holds put into the prompt."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import (
+    Answer,
+    Chunk,
+    Footprint,
+    MemoryMethod,
+    MethodSettings,
+    Overhead,
+    Query,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.overhead import ModelShape
+
+_WORD = re.compile(r"\w+")
+_LARGE = 2000  # passages above which bm25s's sparse index replaces rank-bm25's loops
+_SMALLEST_PASSAGE = 16
+
+
+class Bm25Rag(MemoryMethod):
+    """Okapi BM25 (k1 1.5, b 0.75) over passages packed from the context's chunks.
+
+    Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller than 2048. top_k: passages
+    at most. words: `split` (on white space, case kept, as MemoryAgentBench's baseline does) or `plain` (lower-cased
+    letters and digits). order: `context` puts passages in the prompt as they stood, `rank` best first. Passages that do not fit
+    what is left of the window are passed over.
+    """
+
+    name: ClassVar[str] = "bm25-rag"
+    summary: ClassVar[str] = "BM25 over packed passages, the best that fit the window in the prompt"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "passage_tokens": 0,
+        "top_k": 10,
+        "words": "split",
+        "order": "context",
+    }
+
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.prompt import PromptBuilder
+        from deltamem_eval.methods.window import window_size
+
+        self.options = merge_options(self.name, self.defaults, settings.options)
+        if self.options["words"] not in ("split", "plain"):
+            raise UserError(f"option words of bm25-rag must be split or plain, not {self.options['words']!r}")
+        if self.options["order"] not in ("context", "rank"):
+            raise UserError(
+                f"option order of bm25-rag must be context or rank, not {self.options['order']!r}"
+            )
+        self._backbone = backbone
+        self._prompts = PromptBuilder(backbone)
+        self._window = window_size(backbone, settings.window)
+        self._passage_tokens = self.options["passage_tokens"] or _passage_size(self._window)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the context."""
+        self._texts: list[str] = []
+        self._sizes: list[int] = []
+        self._index: _Index | None = None
+
+    def write(self, chunk: Chunk) -> None:
+        """Add the chunk to the last passage, or begin a new one where that would grow too long."""
+        size = len(self._backbone.encode(chunk.text))
+        self._index = None
+        if self._sizes and self._sizes[-1] + size <= self._passage_tokens:
+            self._texts[-1] += chunk.text
+            self._sizes[-1] += size
+        else:
+            self._texts.append(chunk.text)
+            self._sizes.append(size)
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Retrieve for each question and answer from what was found."""
+        from deltamem_eval.methods.prompt import to_answer
+
+        if not queries:
+            return []
+        budget = min(self._window, self._prompts.room(queries))
+        found = [self._retrieve(query, budget) for query in queries]
+        texts = ["".join(self._texts[index] for index in chosen) for chosen in found]
+        contexts = [
+            [token for index in chosen for token in self._backbone.encode(self._texts[index])]
+            for chosen in found
+        ]
+        prompts = [
+            self._prompts.build(context, query) for context, query in zip(contexts, queries, strict=True)
+        ]
+        requests = [prompt.whole() for prompt in prompts]
+        results = self._backbone.generate(requests)
+        return [
+            to_answer(prompt, result, text, len(context))
+            for prompt, result, text, context in zip(prompts, results, texts, contexts, strict=True)
+        ]
+
+    def _retrieve(self, query: Query, budget: int) -> list[int]:
+        """Indices of the passages to show."""
+        if not self._texts or budget <= 0:
+            return []
+        if self._index is None:
+            self._index = _Index([self._split(text) for text in self._texts])
+        ranked = self._index.rank(self._split(str(query.metadata.get("question", query.prompt))))
+        chosen: list[int] = []
+        for index in ranked:
+            size = len(self._backbone.encode(self._texts[index]))
+            if len(chosen) < self.options["top_k"] and size <= budget:
+                chosen.append(index)
+                budget -= size
+        return sorted(chosen) if self.options["order"] == "context" else chosen
+
+    def _split(self, text: str) -> list[str]:
+        return text.split() if self.options["words"] == "split" else _WORD.findall(text.lower())
+
+    def snapshot(self) -> Snapshot:
+        """The passages; the index follows from them."""
+        return Snapshot({}, {"texts": list(self._texts), "sizes": list(self._sizes)})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the passages back; the index is kept where they are the same."""
+        texts = list(snapshot.meta["texts"])
+        if texts != self._texts:
+            self._texts, self._index = texts, None
+        self._sizes = list(snapshot.meta["sizes"])
+
+    def footprint(self) -> Footprint:
+        """Bytes of the passages, and of the index's postings at 12 bytes each (term, passage, count)."""
+        text = sum(len(item.encode("utf-8")) for item in self._texts)
+        postings = sum(len(set(self._split(item))) for item in self._texts)
+        return Footprint(text=text, index=12 * postings)
+
+    @classmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Nothing is added."""
+        return Overhead(0, 0)
+
+
+def _passage_size(window: int) -> int:
+    return 512 if window >= 2048 else max(window // 4, _SMALLEST_PASSAGE)
+
+
+class _Index:
+    """Scores passages for a question's words; rank-bm25's Okapi, or bm25s where there are very many passages.
+
+    The two differ in the inverse document frequency of words that stand in most passages (Okapi lets it go
+    negative and replaces it by a quarter of the mean, bm25s keeps it positive).
+    """
+
+    def __init__(self, passages: list[list[str]]) -> None:
+        self._count = len(passages)
+        self._okapi: Any = None
+        self._sparse: Any = None
+        if not any(passages):
+            return
+        if self._count > _LARGE:
+            import bm25s
+
+            self._sparse = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+            self._sparse.index(passages, show_progress=False)
+        else:
+            from rank_bm25 import BM25Okapi
+
+            self._okapi = BM25Okapi(passages)
+
+    def rank(self, words: list[str]) -> list[int]:
+        """Indices of all passages, best first; the later one first where scores are equal."""
+        if self._okapi is not None:
+            scores = self._okapi.get_scores(words)
+        elif self._sparse is not None and words:
+            scores = self._sparse.get_scores(words)
+        else:
+            scores = [0.0] * self._count
+        return sorted(range(self._count), key=lambda index: (-float(scores[index]), -index))

@@ -1,0 +1,213 @@
+"""δ-mem behind the harness's interface: three write policies, one class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import (
+    Answer,
+    Chunk,
+    Footprint,
+    MemoryMethod,
+    MethodSettings,
+    Overhead,
+    Query,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone, Prefix
+    from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
+    from deltamem_eval.overhead import ModelShape
+    from torch import Tensor
+
+_LONGEST_WRITE = 8192
+
+
+class DeltaMem(MemoryMethod):
+    """Writes the whole context into the state, then answers from the state and the window, with writes off.
+
+    The context streams through the decoder in segments of whole chunks, at most write_length tokens each, with no
+    key-value cache between them: only the state carries over. Option write_length: 0 means the backbone's positions, at
+    most 8192 (the paper's).
+    """
+
+    trained: ClassVar[bool] = True
+    granularity: ClassVar[str] = "token"
+    state_heads: ClassVar[int] = 1
+    defaults: ClassVar[Mapping[str, Any]] = {"write_length": 0}
+
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        from deltamem_eval.methods.delta_mem.adapter import load_adapter, read_config
+        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.prompt import PromptBuilder
+        from deltamem_eval.methods.window import Window, window_size
+
+        options = merge_options(self.name, self.defaults, settings.options)
+        if settings.adapter is None:
+            raise UserError(f"{self.name} needs trained weights: give --adapter FOLDER")
+        self._check_policy(read_config(settings.adapter), settings.adapter)
+        self._backbone = backbone
+        self._prompts = PromptBuilder(backbone)
+        self._window = Window(backbone, window_size(backbone, settings.window))
+        self._write_length = options["write_length"] or min(backbone.positions, _LONGEST_WRITE)
+        load_adapter(backbone.model, settings.adapter)
+        self.reset()
+
+    def _check_policy(self, config: DeltaMemConfig, folder: str) -> None:
+        wanted = (self.granularity, self.state_heads > 1)
+        if (config.memory_write_granularity, config.num_state_heads > 1) != wanted:
+            raise UserError(
+                f"the adapter in {folder} writes by {config.memory_write_granularity} into {config.num_state_heads} "
+                f"state(s): it is not for {self.name}"
+            )
+
+    def reset(self) -> None:
+        """Forget the context: empty states, nothing pending."""
+        self._state: dict[str, Tensor] = {}
+        self._pending: list[tuple[int, list[int]]] = []
+        self._settled: dict[str, Tensor] | None = None
+        self._prefix: Prefix | None = None
+        self._window.ids, self._window.seen = [], 0
+
+    def write(self, chunk: Chunk) -> None:
+        """Take in a chunk; a full segment goes through the decoder at once."""
+        ids = self._window.add(chunk)
+        self._settled = self._prefix = None
+        if self._pending and sum(len(part) for _, part in self._pending) + len(ids) > self._write_length:
+            self._flush()
+        for start in range(0, len(ids), self._write_length):
+            part = ids[start : start + self._write_length]
+            self._pending.append((chunk.index, part))
+            if len(part) == self._write_length:
+                self._flush()
+
+    def _flush(self) -> None:
+        self._state = self._written(self._state, self._pending)
+        self._pending = []
+
+    def _written(self, state: dict[str, Tensor], parts: list[tuple[int, list[int]]]) -> dict[str, Tensor]:
+        """The state after `parts`, each a message id and its tokens, from `state`; neither is changed."""
+        import torch
+        from deltamem_eval.methods.delta_mem.hooks import get_state, segments, set_state, writing
+
+        if not any(ids for _, ids in parts):
+            return state
+        model, device = self._backbone.model, self._backbone.device
+        tokens = torch.tensor([[token for _, ids in parts for token in ids]], device=device)
+        messages = torch.tensor([[message for message, ids in parts for _ in ids]], device=device)
+        set_state(model, state)
+        with torch.no_grad(), writing(model, True), segments(model, messages):
+            model.get_decoder()(tokens, use_cache=False)
+        return {path: tensor.detach() for path, tensor in get_state(model).items()}
+
+    def _settle(self) -> dict[str, Tensor]:
+        """The state with everything written, pending chunks included, which stay pending."""
+        if self._settled is None:
+            self._settled = self._written(self._state, self._pending)
+        return self._settled
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer with writes off, from the state and the last tokens of the context."""
+        from deltamem_eval.methods.delta_mem.hooks import writing
+        from deltamem_eval.methods.prompt import to_answer
+
+        if not queries:
+            return []
+        context = self._window.last(min(self._window.size, self._prompts.room(queries)))
+        prompts = [self._prompts.build(context, query) for query in queries]
+        with writing(self._backbone.model, False):
+            self._place(1)
+            ids = self._prompts.prefix(context)
+            if self._prefix is None or self._prefix.ids != ids:
+                self._prefix = self._backbone.prefill(ids)
+            requests = [prompt.request for prompt in prompts]
+            results = self._backbone.generate(requests, self._prefix, self._place)
+        visible = self._backbone.decode(context) if context else None
+        return [
+            to_answer(prompt, result, visible, len(context))
+            for prompt, result in zip(prompts, results, strict=True)
+        ]
+
+    def _place(self, rows: int) -> None:
+        """Set the settled state for that many rows."""
+        from deltamem_eval.methods.delta_mem.hooks import set_state
+
+        state = self._settle()
+        rowed = {path: tensor.expand(rows, *tensor.shape[1:]) for path, tensor in state.items()}
+        set_state(self._backbone.model, rowed)
+
+    def snapshot(self) -> Snapshot:
+        """The states, the chunks not yet written, and the window."""
+        meta = {
+            "pending": [[message, list(ids)] for message, ids in self._pending],
+            "window": list(self._window.ids),
+            "seen": self._window.seen,
+        }
+        return Snapshot(dict(self._state), meta)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put everything back; what was derived from the same memory is kept."""
+        pending = [(int(message), list(ids)) for message, ids in snapshot.meta["pending"]]
+        if not self._same(snapshot.tensors) or pending != self._pending:
+            self._settled = self._prefix = None
+            self._state = {
+                path: tensor.to(self._backbone.device) for path, tensor in snapshot.tensors.items()
+            }
+            self._pending = pending
+        if list(snapshot.meta["window"]) != self._window.ids:
+            self._prefix = None
+            self._window.ids = list(snapshot.meta["window"])
+        self._window.seen = int(snapshot.meta["seen"])
+
+    def _same(self, state: Mapping[str, Tensor]) -> bool:
+        return state.keys() == self._state.keys() and all(
+            tensor is self._state[path] for path, tensor in state.items()
+        )
+
+    def footprint(self) -> Footprint:
+        """Bytes of the states, and of the window's text with its keys and values."""
+        state = sum(tensor.numel() * tensor.element_size() for tensor in self._settle().values())
+        text = len(self._backbone.decode(self._window.ids).encode("utf-8"))
+        return Footprint(text=text, state=state, kv=self._prefix.bytes if self._prefix else 0)
+
+    @classmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Exact parameters of the paper's configuration of this write policy (rank 8, q and o corrected)."""
+        from deltamem_eval.methods.delta_mem.config import DeltaMemConfig, added_parameters
+
+        config = DeltaMemConfig(num_state_heads=cls.state_heads, memory_write_granularity=cls.granularity)
+        outputs = {"q": shape.q_out, "k": shape.kv_out, "v": shape.kv_out, "o": shape.hidden}
+        count = added_parameters(config, shape.hidden, outputs, shape.layers)
+        return Overhead(trainable=count, stored=count)
+
+    def close(self) -> None:
+        """Take the memory off the backbone."""
+        from deltamem_eval.methods.delta_mem.hooks import detach
+
+        detach(self._backbone.model)
+
+
+class TokenWrite(DeltaMem):
+    """Token-state write: every token writes into one state."""
+
+    name: ClassVar[str] = "token-write"
+    summary: ClassVar[str] = "δ-mem, every token writes into one 8×8 state a layer"
+
+
+class SequenceWrite(DeltaMem):
+    """Sequence-state write: each message writes once, the mean of its tokens."""
+
+    name: ClassVar[str] = "sequence-write"
+    summary: ClassVar[str] = "δ-mem, each message writes its mean into one 8×8 state a layer"
+    granularity: ClassVar[str] = "message_mean"
+
+
+class MultiWrite(DeltaMem):
+    """Multi-state write: every token writes into four states."""
+
+    name: ClassVar[str] = "multi-write"
+    summary: ClassVar[str] = "δ-mem, every token writes into four 8×8 states a layer"
+    state_heads: ClassVar[int] = 4
