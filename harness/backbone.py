@@ -64,7 +64,8 @@ class Backbone:
     """A decoder-only model and its tokenizer.
 
     positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or
-    the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says so).
+    the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says
+    so).
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -148,7 +149,8 @@ class Backbone:
         if length + request.max_new_tokens > self.positions:
             raise UserError(
                 f"a prompt of {length} tokens and {request.max_new_tokens} to generate exceed the "
-                f"{self.positions} positions of {self.name}: shorten the question, lower --window, or choose a longer model"
+                f"{self.positions} positions of {self.name}: shorten the question, lower --window, or "
+                f"choose a longer model"
             )
 
     def _try_batch(
@@ -270,8 +272,8 @@ def pick_device(name: str) -> torch.device:
 def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_size: int = 8) -> Backbone:
     """Load a model by `embedded`, a local folder, or a hub name; no remote code is run.
 
-    dtype: float32, bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises UserError
-    where the model cannot be had.
+    dtype: float32, bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises
+    UserError where the model cannot be had.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 

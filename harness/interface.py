@@ -1,7 +1,7 @@
 """What a memory method and a task must provide. Nothing here imports torch at run time.
 
-An episode is one context and the questions asked about it. The runner writes the context's chunks once, takes a
-snapshot of the memory, and answers every question from that snapshot.
+An episode is one context and the questions asked about it. The runner writes the context's chunks once, takes
+a snapshot of the memory, and answers every question from that snapshot.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Query:
     """One question, already formatted by its task.
 
     targets: acceptable answers. max_new_tokens: decoding budget in tokens. stop: strings that end the answer.
-    metadata may hold `evidence` (list[str]: passages that must be visible to answer), `chance` (float: accuracy of a
-    uniform guess over the answer space) and `selection` (float: accuracy of a uniform guess among the
-    context's values of the right kind).
+    metadata may hold `evidence` (list[str]: passages that must be visible to answer), `chance` (float:
+    accuracy of a uniform guess over the answer space) and `selection` (float: accuracy of a uniform guess
+    among the context's values of the right kind).
     """
 
     id: str
@@ -110,7 +110,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Parameters a method adds to a backbone: `trainable` are learnt, `stored` are kept on disk and in memory."""
+    """Parameters a method adds: `trainable` are learnt, `stored` are kept on disk and in memory."""
 
     trainable: int
     stored: int
@@ -157,7 +157,7 @@ class MemoryMethod(ABC):
 
     @abstractmethod
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
-        """Answer each query from the memory as it stands, which is left unchanged. One answer per query, in order."""
+        """Answer each query from the memory as it stands and leave it unchanged; answers are in order."""
 
     @abstractmethod
     def snapshot(self) -> Snapshot:
@@ -200,4 +200,4 @@ class Task(ABC):
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:
-        """What, besides seed and limit, decides the episodes: versions, file hashes, options. JSON values only."""
+        """What, besides seed and limit, decides the episodes: versions, file hashes, options; JSON values."""

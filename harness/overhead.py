@@ -1,4 +1,4 @@
-"""Parameter arithmetic: the shape of a decoder, read from its config alone. No torch, no weights, no network."""
+"""Parameter arithmetic: the shape of a decoder, read from its config alone, without torch or weights."""
 
 from __future__ import annotations
 

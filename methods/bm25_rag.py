@@ -30,10 +30,10 @@ _SMALLEST_PASSAGE = 16
 class Bm25Rag(MemoryMethod):
     """Okapi BM25 (k1 1.5, b 0.75) over passages packed from the context's chunks.
 
-    Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller than 2048. top_k: passages
-    at most. words: `split` (on white space, case kept, as MemoryAgentBench's baseline does) or `plain` (lower-cased
-    letters and digits). order: `context` puts passages in the prompt as they stood, `rank` best first. Passages that do not fit
-    what is left of the window are passed over.
+    Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller
+    than 2048. top_k: passages at most. words: `split` (on white space, case kept, as MemoryAgentBench's
+    baseline does) or `plain` (lower-cased letters and digits). order: `context` puts passages in the prompt
+    as they stood, `rank` best first. Passages that do not fit what is left of the window are passed over.
     """
 
     name: ClassVar[str] = "bm25-rag"

@@ -1,7 +1,7 @@
 """The one prompt builder: every method that puts text before a question does it here.
 
-Prompts are put together from token ids, not text, so that the context's part is exactly the window and a prefix shared
-by several questions is shared to the token.
+Prompts are put together from token ids, not text, so that the context's part is exactly the window and a
+prefix shared by several questions is shared to the token.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class PromptBuilder:
         return content.replace(_CONTEXT, "\0").replace(_QUESTION, "\0").split("\0")
 
     def prefix(self, context: Sequence[int]) -> tuple[int, ...]:
-        """Ids that come before the question when `context` stands in the prompt; none for an empty context."""
+        """Ids before the question when `context` stands in the prompt; none for an empty context."""
         if not context:
             return ()
         return (*self._backbone.encode(self._with[0]), *context)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 class Window:
     """Keeps the last `size` token ids of a stream of chunks.
 
-    size: tokens; 0 keeps none. Chunks are tokenised one by one, so what is kept does not depend on how many come.
+    size: tokens; 0 keeps none. Chunks are tokenised one by one, so what is kept does not depend on how many
+    come.
     """
 
     def __init__(self, backbone: Backbone, size: int) -> None:

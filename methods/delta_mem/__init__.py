@@ -1,6 +1,7 @@
 """δ-mem (arXiv 2605.12357): an online associative memory that steers a frozen decoder's attention.
 
-The names below are a library of their own; they are imported on first use, so that listing methods needs no torch.
+The names below are a library of their own; they are imported on first use, so that listing methods needs no
+torch.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Adapter folders: the release's format (a torch state dict) and a safetensors one, with the same config file."""
+"""Adapter folders: the release's format (a torch state dict) and a safetensors one, with the same config
+file.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +41,8 @@ def read_config(folder: str | Path) -> DeltaMemConfig:
 def load_adapter(model: nn.Module, folder: str | Path) -> DeltaMemConfig:
     """Attach the adapter in `folder` and load its weights; returns its settings.
 
-    Raises UserError, and leaves nothing attached, where the folder is incomplete or corrupt or belongs to a model of
-    another shape.
+    Raises UserError, and leaves nothing attached, where the folder is incomplete or corrupt or belongs to a
+    model of another shape.
     """
     config = read_config(folder)
     weights = _read_weights(Path(folder))

@@ -116,7 +116,8 @@ class DeltaMemConfig:
             if name in ARCHIVED:
                 if value != ARCHIVED[name]:
                     raise UserError(
-                        f"adapter config: {name}={value!r} is an archived option; only {ARCHIVED[name]!r} is served"
+                        f"adapter config: {name}={value!r} is an archived option; only {ARCHIVED[name]!r} is "
+                        f"served"
                     )
             elif name in known:
                 given[name] = _coerce(name, value, known[name].default)
@@ -151,7 +152,9 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 def _coerce(name: str, value: Any, default: Any) -> Any:
-    """`value` as the type of the field's default. JSON lists become tuples, whole numbers may stand for floats."""
+    """`value` as the type of the field's default. JSON lists become tuples, whole numbers may stand for
+    floats.
+    """
     if isinstance(default, tuple) and isinstance(value, list):
         return tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):

@@ -1,6 +1,7 @@
 """Putting memories on a decoder's attention layers through hooks, and taking them off again.
 
-The memories live outside the model's module tree: its state dict stays the backbone's own, and detaching leaves no trace.
+The memories live outside the model's module tree: its state dict stays the backbone's own, and detaching
+leaves no trace.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ _ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
 def attach(model: nn.Module, config: DeltaMemConfig) -> None:
     """Give every targeted attention layer a fresh memory.
 
-    Initialisation draws from torch's global generator: seed it for a repeatable start. Raises UserError for a model
-    without separate q/k/v/o projections, a layer it does not have, or a model that already carries memories.
+    Initialisation draws from torch's global generator: seed it for a repeatable start. Raises UserError for a
+    model without separate q/k/v/o projections, a layer it does not have, or a model that already carries
+    memories.
     """
     if model in _ATTACHED:
         raise UserError("the model already carries a memory: call detach first")
@@ -103,7 +105,9 @@ def reset_state(model: nn.Module) -> None:
 
 
 def get_state(model: nn.Module) -> dict[str, Tensor]:
-    """States by module path; empty memories are left out. [batch, rank, rank], or [batch, heads, rank, rank]."""
+    """States by module path; empty memories are left out. [batch, rank, rank], or [batch, heads, rank,
+    rank].
+    """
     memories = attachment_of(model).memories
     return {path: memory.state for path, memory in memories.items() if memory.state is not None}
 
@@ -140,7 +144,9 @@ def writing(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 @contextmanager
 def segments(model: nn.Module, ids: Tensor) -> Iterator[None]:
-    """Within the block, `ids` [batch, tokens] say which message each token of a forward belongs to; -1 means none."""
+    """Within the block, `ids` [batch, tokens] say which message each token of a forward belongs to; -1 means
+    none.
+    """
     attachment = attachment_of(model)
     before = attachment.segments
     attachment.segments = ids

@@ -18,9 +18,9 @@ Head = Literal["q", "k", "v", "o"]
 class LayerMemory(nn.Module):
     """Reads and writes the state of one layer and turns reads into corrections of its projections.
 
-    Parameter names and shapes are the release's. bases: the layer's own projection weights [out, in] by head, for
-    shapes and for the base-slice initialisation. state: [batch, rank, rank], or [batch, heads, rank, rank] with several state
-    heads; None stands for zeros.
+    Parameter names and shapes are the release's. bases: the layer's own projection weights [out, in] by head,
+    for shapes and for the base-slice initialisation. state: [batch, rank, rank], or [batch, heads, rank,
+    rank] with several state heads; None stands for zeros.
     """
 
     memory_q_proj: nn.Parameter
@@ -49,14 +49,17 @@ class LayerMemory(nn.Module):
             self.lambda_bias = nn.Parameter(torch.full((config.gates,), -config.beta_bias_init))
 
     def active_parameters(self) -> list[nn.Parameter]:
-        """The parameters that training changes and that count as added; inactive corrections are zeros and do not."""
+        """The parameters that training changes and that count as added; inactive corrections are zeros and
+        do not.
+        """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
     def step(self, hidden: Tensor, mask: Tensor | None, segments: Tensor | None, write: bool) -> None:
         """Read for every token, compute the corrections, and write if asked.
 
-        hidden: [batch, tokens, width of the model], the attention module's input. mask: [batch, tokens], False for padding.
-        segments: message ids [batch, tokens], -1 for none. Raises ValueError where shapes disagree.
+        hidden: [batch, tokens, width of the model], the attention module's input. mask: [batch, tokens],
+        False for padding. segments: message ids [batch, tokens], -1 for none. Raises ValueError where shapes
+        disagree.
         """
         if self.memory_q_proj.device != hidden.device:
             self.to(hidden.device)
@@ -135,8 +138,8 @@ class LayerMemory(nn.Module):
 def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Mean of x over each message's valid tokens.
 
-    x: [batch, tokens, width]; segments: [batch, tokens], -1 for no message. Returns means [batch, messages, width], in the order of
-    the ids within each row, and which of them exist [batch, messages].
+    x: [batch, tokens, width]; segments: [batch, tokens], -1 for no message. Returns means [batch, messages,
+    width], in the order of the ids within each row, and which of them exist [batch, messages].
     """
     if segments.shape != x.shape[:2]:
         raise ValueError(
@@ -145,7 +148,7 @@ def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Ten
     ids = segments.to(x.device)
     if mask is not None:
         ids = torch.where(mask, ids, -torch.ones_like(ids))
-    found = cast(Tensor, torch.unique(ids))  # type: ignore[no-untyped-call]
+    found = cast(Tensor, torch.unique(ids))
     found = found[found >= 0]
     member = (ids[:, None, :] == found[None, :, None]).to(x.dtype)
     counts = member.sum(-1)
@@ -162,8 +165,8 @@ def _projection(rows: int, columns: int) -> nn.Parameter:
 def _initial_delta(config: DeltaMemConfig, base: Tensor) -> Tensor:
     """The start of an active correction [out, R].
 
-    base_slice_fixed: the first min(base_slice_ref_width, rank) columns are the base weight's first columns, each of unit
-    length, times online_gain; the others are zero. base_slice: the same for all R columns.
+    base_slice_fixed: the first min(base_slice_ref_width, rank) columns are the base weight's first columns,
+    each of unit length, times online_gain; the others are zero. base_slice: the same for all R columns.
     """
     out, width = base.shape[0], config.width
     start = torch.zeros(out, width)

@@ -29,9 +29,9 @@ _LONGEST_WRITE = 8192
 class DeltaMem(MemoryMethod):
     """Writes the whole context into the state, then answers from the state and the window, with writes off.
 
-    The context streams through the decoder in segments of whole chunks, at most write_length tokens each, with no
-    key-value cache between them: only the state carries over. Option write_length: 0 means the backbone's positions, at
-    most 8192 (the paper's).
+    The context streams through the decoder in segments of whole chunks, at most write_length tokens each,
+    with no key-value cache between them: only the state carries over. Option write_length: 0 means the
+    backbone's positions, at most 8192 (the paper's).
     """
 
     trained: ClassVar[bool] = True
@@ -60,7 +60,8 @@ class DeltaMem(MemoryMethod):
         wanted = (self.granularity, self.state_heads > 1)
         if (config.memory_write_granularity, config.num_state_heads > 1) != wanted:
             raise UserError(
-                f"the adapter in {folder} writes by {config.memory_write_granularity} into {config.num_state_heads} "
+                f"the adapter in {folder} writes by {config.memory_write_granularity} into "
+                f"{config.num_state_heads} "
                 f"state(s): it is not for {self.name}"
             )
 

@@ -4,9 +4,10 @@ Row i of the state evolves alone (arXiv 2605.12357, section 3):
 
     s_t = λ_t s_{t-1} + w_t k_t,     w_t = β_t v_t - e_t (s_{t-1}·k_t),     read_t = s_{t-1}·q_t
 
-with e = β in the `standard` mode and `no_lambda` (where λ = 1), and e = λβ in `lambda_outside`. Within a chunk the
-writes w solve a unit lower triangular system; all chunks' systems are solved in one batch for 1 + r right-hand
-sides, so that each chunk becomes an affine map of the state before it, and only those maps are applied in order.
+with e = β in the `standard` mode and `no_lambda` (where λ = 1), and e = λβ in `lambda_outside`. Within a
+chunk the writes w solve a unit lower triangular system; all chunks' systems are solved in one batch for 1 + r
+right-hand sides, so that each chunk becomes an affine map of the state before it, and only those maps are
+applied in order.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _SMALLEST_DECAY = 1e-12  # a smaller decay forgets everything a float32 state ca
 
 
 class Inputs(NamedTuple):
-    """Per token: q, k, v [batch, tokens, rank], and beta (write), erase and decay gates, broadcast to that shape."""
+    """Per token [batch, tokens, rank]: q, k, v, and the gates of write (beta), erase and decay."""
 
     q: Tensor
     k: Tensor
@@ -50,10 +51,10 @@ def scan(
 ) -> tuple[Tensor, Tensor]:
     """Read and write a sequence of tokens; every read sees the state before its own token's write.
 
-    q, k, v: [batch, heads, tokens, rank]. beta: [..., rank], or [..., 1] for a scalar gate. decay: λ, like beta; None means
-    1 - beta (coupled). state: [batch, heads, rank, rank], rows are value dimensions. mask: [batch, tokens],
-    False where a token neither reads nor writes. Returns reads [batch, heads, tokens, rank] and the state after
-    the last token. Computes in float32 (float64 inputs stay float64); differentiable in every tensor.
+    q, k, v: [batch, heads, tokens, rank]. beta: [..., rank], or [..., 1] for a scalar gate. decay: λ, like
+    beta; None means 1 - beta (coupled). state: [batch, heads, rank, rank], rows are value dimensions. mask:
+    [batch, tokens], False where a token neither reads nor writes. Returns reads [batch, heads, tokens, rank]
+    and the state after the last token. Computes in float32 (float64 inputs stay float64); differentiable in every tensor.
     """
     batch, heads, tokens, rank = q.shape
     kind = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -87,16 +88,17 @@ def _prepare(
     flat: tuple[int, int, int],
     keep: Tensor | None,
 ) -> Inputs:
-    """Heads folded into the batch, gates broadcast, the mode turned into an erase gate, masked tokens neutral."""
+    """Heads folded into the batch, gates broadcast, the mode turned into an erase gate, masked tokens
+    neutral.
+    """
 
     def fold(tensor: Tensor) -> Tensor:
         return tensor.to(kind).expand(q.shape).reshape(flat)
 
     write = fold(beta)
+    keep_gate = 1 - write if decay is None else fold(decay)
     if mode == "no_lambda":
         keep_gate = torch.ones_like(write)
-    else:
-        keep_gate = 1 - write if decay is None else fold(decay)
     erase = write * keep_gate if mode == "lambda_outside" else write
     if keep is not None:
         live = keep[..., None]
@@ -110,7 +112,9 @@ def _prepare(
 
 
 def scan_naive(inputs: Inputs, state: Tensor) -> tuple[Tensor, Tensor]:
-    """The recurrence, token by token. state: [batch, rank, rank]; returns reads [batch, tokens, rank] and the end state."""
+    """The recurrence, token by token. state: [batch, rank, rank]; returns reads [batch, tokens, rank] and
+    the end state.
+    """
     reads = []
     for t in range(inputs.q.shape[1]):
         q, k, v, beta, erase, decay = (tensor[:, t] for tensor in inputs)
@@ -122,7 +126,9 @@ def scan_naive(inputs: Inputs, state: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def scan_chunked(inputs: Inputs, state: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
-    """The same in chunks of `chunk` tokens; shapes as in `scan_naive`. Memory grows linearly with the tokens."""
+    """The same in chunks of `chunk` tokens; shapes as in `scan_naive`. Memory grows linearly with the
+    tokens.
+    """
     batch, tokens, rank = inputs.q.shape
     if tokens == 0:
         return torch.zeros_like(inputs.q), state
@@ -159,8 +165,8 @@ def _decays(decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Products of decays, as ratios that never exceed 1.
 
     decay: [batch, chunks, chunk, rank]. Returns, for token t and earlier token s of a chunk,
-    inner [batch, chunks, rank, t, s] = Π_{s<j<t} λ_j (0 unless s < t), before [..., t, rank] = Π_{j<t} λ_j, and
-    after [..., s, rank] = Π_{j>s} λ_j with the whole chunk's product appended as one more token.
+    inner [batch, chunks, rank, t, s] = Π_{s<j<t} λ_j (0 unless s < t), before [..., t, rank] = Π_{j<t} λ_j,
+    and after [..., s, rank] = Π_{j>s} λ_j with the whole chunk's product appended as one more token.
     """
     # Differences of long cumulative sums lose digits in float32, so the sums are float64.
     logs = decay.clamp(min=_SMALLEST_DECAY).log().double()
@@ -176,7 +182,9 @@ def _decays(decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _right_sides(parts: Inputs, before: Tensor) -> Tensor:
-    """[batch, chunks, rank, chunk, 1 + rank]: the writes from an empty start, and the response to a start state."""
+    """[batch, chunks, rank, chunk, 1 + rank]: the writes from an empty start, and the response to a start
+    state.
+    """
     own = (parts.beta * parts.v).transpose(-1, -2)[..., None]
     reach = (parts.erase * before).transpose(-1, -2)[..., None] * parts.k[:, :, None]
     return torch.cat([own, reach], -1)
@@ -187,7 +195,8 @@ def _boundary_states(
 ) -> tuple[Tensor, Tensor]:
     """States before each chunk [batch, chunks, rank, rank], and the one after the last.
 
-    Each chunk maps a state row s to M s + b, with M = Π λ · I - Σ_s Λ(C,s) k_s ⊗ response_s, b = Σ_s Λ(C,s) alone_s k_s.
+    Each chunk maps a state row s to M s + b, with M = Π λ · I - Σ_s Λ(C,s) k_s ⊗ response_s, b = Σ_s Λ(C,s)
+    alone_s k_s.
     """
     weights = after[..., :-1, :].transpose(-1, -2)
     added = (weights * alone) @ k

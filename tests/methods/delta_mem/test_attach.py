@@ -63,6 +63,8 @@ def _no_gradients() -> Iterator[None]:
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_steers_and_detaches_without_a_trace(family: str, attention: str, ids: Tensor) -> None:
+    if (family, attention) == ("gemma2", "sdpa"):
+        pytest.skip("transformers serves Gemma 2 with eager attention only: it caps the attention logits")
     model = tiny(family, attention)
     before, names = model(ids).logits, set(model.state_dict())
     randomised(model, DeltaMemConfig(num_state_heads=2, delta_heads=("q", "k", "v", "o")))
