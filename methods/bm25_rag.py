@@ -86,8 +86,7 @@ class Bm25Rag(MemoryMethod):
 
         if not queries:
             return []
-        budget = min(self._window, self._prompts.room(queries))
-        found = [self._retrieve(query, budget) for query in queries]
+        found = [self._retrieve(query, min(self._window, self._prompts.room(query))) for query in queries]
         texts = ["".join(self._texts[index] for index in chosen) for chosen in found]
         contexts = [
             [token for index in chosen for token in self._backbone.encode(self._texts[index])]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from deltamem_eval.backbone import Request
+from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_ids
 from deltamem_eval.interface import Answer, Query
 
@@ -77,11 +78,23 @@ class PromptBuilder:
         request = Request(tuple(self._backbone.encode(text)), query.max_new_tokens, query.stop)
         return Prompt(self.prefix(context), request)
 
-    def room(self, queries: Sequence[Query]) -> int:
-        """Context tokens that fit beside the longest of the queries and its answer."""
+    def room(self, query: Query) -> int:
+        """Context tokens that fit beside this query and its answer.
+
+        What the query needs is rounded up to eighths of the positions: the result depends on the query alone,
+        never on the ones it is batched with, and queries of different lengths still share a prefix. Raises
+        UserError where the query alone does not fit.
+        """
+        positions = self._backbone.positions
+        need = len(self.build((0,), query).request.ids) + query.max_new_tokens
+        if need > positions:
+            raise UserError(
+                f"question {query.id} needs {need} tokens with its answer, more than the {positions} "
+                f"positions of {self._backbone.name}: shorten it or choose a longer model"
+            )
+        step = max(positions // 8, 1)
         frame = len(self._backbone.encode(self._with[0]))
-        need = max(len(self.build((0,), query).request.ids) + query.max_new_tokens for query in queries)
-        return max(self._backbone.positions - frame - need, 0)
+        return max(positions - frame - -(-need // step) * step, 0)
 
 
 def to_answer(prompt: Prompt, result: Continuation, visible: str | None, context_tokens: int) -> Answer:

@@ -17,7 +17,7 @@ from deltamem_eval.interface import (
 )
 
 if TYPE_CHECKING:
-    from deltamem_eval.backbone import Backbone, Prefix
+    from deltamem_eval.backbone import Backbone
     from deltamem_eval.overhead import ModelShape
 
 
@@ -29,18 +29,18 @@ class Vanilla(MemoryMethod):
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
         from deltamem_eval.methods.options import merge_options
-        from deltamem_eval.methods.prompt import PromptBuilder
+        from deltamem_eval.methods.shared_prefix import SharedPrefix
         from deltamem_eval.methods.window import Window, window_size
 
         merge_options(self.name, self.defaults, settings.options)
         self._backbone = backbone
-        self._prompts = PromptBuilder(backbone)
         self._window = Window(backbone, window_size(backbone, settings.window))
-        self._prefix: Prefix | None = None
+        self._shared = SharedPrefix(backbone, self._window)
 
     def reset(self) -> None:
         """Forget the context."""
-        self._window.ids, self._window.seen, self._prefix = [], 0, None
+        self._window.ids, self._window.seen = [], 0
+        self._shared.clear()
 
     def write(self, chunk: Chunk) -> None:
         """Keep the chunk's tokens as far as the window reaches."""
@@ -48,24 +48,7 @@ class Vanilla(MemoryMethod):
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer from the window, which is read once however many questions there are."""
-        from deltamem_eval.methods.prompt import to_answer
-
-        if not queries:
-            return []
-        context = self._window.last(min(self._window.size, self._prompts.room(queries)))
-        self._refresh(context)
-        prompts = [self._prompts.build(context, query) for query in queries]
-        results = self._backbone.generate([prompt.request for prompt in prompts], self._prefix)
-        visible = self._backbone.decode(context)
-        return [
-            to_answer(prompt, result, visible, len(context))
-            for prompt, result in zip(prompts, results, strict=True)
-        ]
-
-    def _refresh(self, context: Sequence[int]) -> None:
-        ids = self._prompts.prefix(context)
-        if self._prefix is None or self._prefix.ids != ids:
-            self._prefix = self._backbone.prefill(ids)
+        return self._shared.answer(queries)
 
     def snapshot(self) -> Snapshot:
         """The window's token ids."""
@@ -79,7 +62,7 @@ class Vanilla(MemoryMethod):
     def footprint(self) -> Footprint:
         """Text of the window, and the keys and values of its prefill."""
         text = len(self._backbone.decode(self._window.ids).encode("utf-8"))
-        return Footprint(text=text, kv=self._prefix.bytes if self._prefix else 0)
+        return Footprint(text=text, kv=self._shared.bytes)
 
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:

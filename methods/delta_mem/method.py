@@ -18,7 +18,7 @@ from deltamem_eval.interface import (
 )
 
 if TYPE_CHECKING:
-    from deltamem_eval.backbone import Backbone, Prefix
+    from deltamem_eval.backbone import Backbone
     from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
     from deltamem_eval.overhead import ModelShape
     from torch import Tensor
@@ -42,7 +42,7 @@ class DeltaMem(MemoryMethod):
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
         from deltamem_eval.methods.delta_mem.adapter import load_adapter, read_config
         from deltamem_eval.methods.options import merge_options
-        from deltamem_eval.methods.prompt import PromptBuilder
+        from deltamem_eval.methods.shared_prefix import SharedPrefix
         from deltamem_eval.methods.window import Window, window_size
 
         options = merge_options(self.name, self.defaults, settings.options)
@@ -50,8 +50,8 @@ class DeltaMem(MemoryMethod):
             raise UserError(f"{self.name} needs trained weights: give --adapter FOLDER")
         self._check_policy(read_config(settings.adapter), settings.adapter)
         self._backbone = backbone
-        self._prompts = PromptBuilder(backbone)
         self._window = Window(backbone, window_size(backbone, settings.window))
+        self._shared = SharedPrefix(backbone, self._window)
         self._write_length = options["write_length"] or min(backbone.positions, _LONGEST_WRITE)
         load_adapter(backbone.model, settings.adapter)
         self.reset()
@@ -70,13 +70,14 @@ class DeltaMem(MemoryMethod):
         self._state: dict[str, Tensor] = {}
         self._pending: list[tuple[int, list[int]]] = []
         self._settled: dict[str, Tensor] | None = None
-        self._prefix: Prefix | None = None
+        self._shared.clear()
         self._window.ids, self._window.seen = [], 0
 
     def write(self, chunk: Chunk) -> None:
         """Take in a chunk; a full segment goes through the decoder at once."""
         ids = self._window.add(chunk)
-        self._settled = self._prefix = None
+        self._settled = None
+        self._shared.clear()
         if self._pending and sum(len(part) for _, part in self._pending) + len(ids) > self._write_length:
             self._flush()
         for start in range(0, len(ids), self._write_length):
@@ -113,24 +114,9 @@ class DeltaMem(MemoryMethod):
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer with writes off, from the state and the last tokens of the context."""
         from deltamem_eval.methods.delta_mem.hooks import writing
-        from deltamem_eval.methods.prompt import to_answer
 
-        if not queries:
-            return []
-        context = self._window.last(min(self._window.size, self._prompts.room(queries)))
-        prompts = [self._prompts.build(context, query) for query in queries]
         with writing(self._backbone.model, False):
-            self._place(1)
-            ids = self._prompts.prefix(context)
-            if self._prefix is None or self._prefix.ids != ids:
-                self._prefix = self._backbone.prefill(ids)
-            requests = [prompt.request for prompt in prompts]
-            results = self._backbone.generate(requests, self._prefix, self._place)
-        visible = self._backbone.decode(context) if context else None
-        return [
-            to_answer(prompt, result, visible, len(context))
-            for prompt, result in zip(prompts, results, strict=True)
-        ]
+            return self._shared.answer(queries, self._place)
 
     def _place(self, rows: int) -> None:
         """Set the settled state for that many rows."""
@@ -153,14 +139,13 @@ class DeltaMem(MemoryMethod):
         """Put everything back; what was derived from the same memory is kept."""
         pending = [(int(message), list(ids)) for message, ids in snapshot.meta["pending"]]
         if not self._same(snapshot.tensors) or pending != self._pending:
-            self._settled = self._prefix = None
+            self._settled = None
+            self._shared.clear()
             self._state = {
                 path: tensor.to(self._backbone.device) for path, tensor in snapshot.tensors.items()
             }
             self._pending = pending
-        if list(snapshot.meta["window"]) != self._window.ids:
-            self._prefix = None
-            self._window.ids = list(snapshot.meta["window"])
+        self._window.ids = list(snapshot.meta["window"])
         self._window.seen = int(snapshot.meta["seen"])
 
     def _same(self, state: Mapping[str, Tensor]) -> bool:
@@ -172,7 +157,7 @@ class DeltaMem(MemoryMethod):
         """Bytes of the states, and of the window's text with its keys and values."""
         state = sum(tensor.numel() * tensor.element_size() for tensor in self._settle().values())
         text = len(self._backbone.decode(self._window.ids).encode("utf-8"))
-        return Footprint(text=text, state=state, kv=self._prefix.bytes if self._prefix else 0)
+        return Footprint(text=text, state=state, kv=self._shared.bytes)
 
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:

@@ -54,7 +54,8 @@ def scan(
     q, k, v: [batch, heads, tokens, rank]. beta: [..., rank], or [..., 1] for a scalar gate. decay: λ, like
     beta; None means 1 - beta (coupled). state: [batch, heads, rank, rank], rows are value dimensions. mask:
     [batch, tokens], False where a token neither reads nor writes. Returns reads [batch, heads, tokens, rank]
-    and the state after the last token. Computes in float32 (float64 inputs stay float64); differentiable in every tensor.
+    and the state after the last token. Computes in float32 (float64 inputs stay float64); differentiable in
+    every tensor.
     """
     batch, heads, tokens, rank = q.shape
     kind = torch.float64 if q.dtype == torch.float64 else torch.float32
