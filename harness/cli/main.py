@@ -1,0 +1,43 @@
+"""The command line's entry point: commands import what they need when they run, so that help is quick."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from deltamem_eval.cli.doctor import doctor
+from deltamem_eval.cli.listing import listing, show
+from deltamem_eval.cli.run import run
+from deltamem_eval.cli.train import qasper, train
+from deltamem_eval.errors import UserError
+
+app = typer.Typer(
+    name="deltamem-eval",
+    help="How well, and at what cost, a language model remembers.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("run")(run)
+app.command("list")(listing)
+app.command("show")(show)
+app.command("doctor")(doctor)
+app.command("train")(train)
+app.command("convert-qasper")(qasper)
+
+
+def entry() -> None:
+    """Run the command line; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    entry()

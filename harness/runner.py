@@ -1,0 +1,231 @@
+"""Runs cells: write a context once, snapshot, answer every question from the snapshot, store each answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+from deltamem_eval.cells import Cell
+from deltamem_eval.controls import donors
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json, hash_text
+from deltamem_eval.interface import Answer, Episode, MemoryMethod, MethodSettings, Query, Task
+from deltamem_eval.registry import METHODS
+from deltamem_eval.store import CellStore, RunStore, Sample
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+
+
+class Progress(Protocol):
+    """What the runner tells while it works."""
+
+    def cell(self, cell: Cell, questions: int, done: int) -> None:
+        """A cell begins; `done` of its questions were answered before."""
+
+    def wrote(self, episode: Episode, tokens: int, seconds: float) -> None:
+        """A context was written."""
+
+    def answered(self, episode: Episode, count: int) -> None:
+        """Questions of a context were answered."""
+
+    def notice(self, text: str) -> None:
+        """Something the user should know."""
+
+
+def cell_identity(cell: Cell, task: Task, backbone: Backbone, limit: int | None) -> dict[str, Any]:
+    """All that changes the cell's answers."""
+    kind = METHODS.load(cell.method)
+    return {
+        "method": cell.method,
+        "control": cell.control,
+        "task": cell.task,
+        "data": task.identity(),
+        "model": backbone.name,
+        "weights": backbone.identity,
+        "dtype": backbone.dtype,
+        "adapter": _adapter_hash(cell.adapter),
+        "options": {**kind.defaults, **cell.options},
+        "window": cell.window,
+        "seed": cell.seed,
+        "limit": limit,
+        "prompts": _prompt_version(),
+    }
+
+
+def _adapter_hash(adapter: str | None) -> str | None:
+    if adapter is None:
+        return None
+    from deltamem_eval.methods.delta_mem import adapter_hash
+
+    return adapter_hash(adapter)
+
+
+def _prompt_version() -> int:
+    from deltamem_eval.methods.prompt import PROMPT_VERSION
+
+    return PROMPT_VERSION
+
+
+def make_method(cell: Cell, backbone: Backbone) -> MemoryMethod:
+    """The cell's method, ready. Raises UserError where it does not fit the backbone."""
+    settings = MethodSettings(cell.window, cell.seed, cell.adapter, cell.options)
+    return METHODS.load(cell.method)(backbone, settings)
+
+
+def run_cell(
+    cell: Cell,
+    task: Task,
+    episodes: Sequence[Episode],
+    backbone: Backbone,
+    store: RunStore,
+    identity: Mapping[str, Any],
+    progress: Progress,
+) -> None:
+    """Answer whatever the store does not hold yet; a finished cell is left alone."""
+    place = store.cell(identity)
+    if place.finished:
+        return
+    done = {sample.query for sample in place.samples()}
+    total = sum(len(episode.queries) for episode in episodes)
+    progress.cell(cell, total, len(done))
+    others = donors(episodes) if cell.control == "wrong-memory" else None
+    method = make_method(cell, backbone)
+    try:
+        for episode in episodes:
+            waiting = [query for query in episode.queries if query.id not in done]
+            if waiting:
+                source = others[episode.id] if others is not None else episode
+                _run_episode(method, task, episode, source, waiting, backbone, place, progress)
+    finally:
+        method.close()
+    place.finish(_effective(method, backbone, cell))
+    for text in backbone.notices:
+        progress.notice(text)
+    backbone.notices.clear()
+
+
+def _effective(method: MemoryMethod, backbone: Backbone, cell: Cell) -> dict[str, Any]:
+    overhead = method.overhead(backbone.shape(), cell.options)
+    return {
+        "overhead": {**asdict(overhead), "backbone": backbone.parameters()},
+        "batch_size": backbone.batch_size,
+        "device": str(backbone.device),
+        "notices": list(backbone.notices),
+    }
+
+
+def _run_episode(
+    method: MemoryMethod,
+    task: Task,
+    episode: Episode,
+    source: Episode | None,
+    queries: list[Query],
+    backbone: Backbone,
+    place: CellStore,
+    progress: Progress,
+) -> None:
+    """Write one context and answer its waiting questions, storing them batch by batch."""
+    if source is None:
+        reason = "no other context to take the memory from"
+        skipped = Answer("", 0, 0, status="skipped", error=reason)
+        place.append([_sample(task, episode, query, skipped, 0.0, 0.0, {}) for query in queries])
+        progress.answered(episode, len(queries))
+        return
+    began = time.perf_counter()
+    try:
+        method.reset()
+        for chunk in source.chunks:
+            method.write(chunk)
+        snapshot = method.snapshot()
+    except UserError:
+        raise
+    except Exception as error:  # one bad cell must not take the others with it
+        failed = _failure(error)
+        place.append([_sample(task, episode, query, failed, 0.0, 0.0, {}) for query in queries])
+        progress.answered(episode, len(queries))
+        return
+    write_seconds = time.perf_counter() - began
+    progress.wrote(episode, 0, write_seconds)
+    size = max(backbone.batch_size, 1)
+    for start in range(0, len(queries), size):
+        batch = queries[start : start + size]
+        method.restore(snapshot)
+        began = time.perf_counter()
+        answers = _answers(method, batch)
+        seconds = (time.perf_counter() - began) / len(batch)
+        held = {} if answers[0].status != "ok" else asdict(method.footprint())
+        place.append(
+            [
+                _sample(task, episode, query, answer, write_seconds, seconds, held)
+                for query, answer in zip(batch, answers, strict=True)
+            ]
+        )
+        progress.answered(episode, len(batch))
+
+
+def _answers(method: MemoryMethod, queries: list[Query]) -> list[Answer]:
+    try:
+        return method.answer(queries)
+    except UserError:
+        raise
+    except Exception as error:  # counted as wrong and shown, never dropped
+        return [_failure(error)] * len(queries)
+
+
+def _failure(error: Exception) -> Answer:
+    from deltamem_eval.backbone import is_out_of_memory
+
+    text = f"{type(error).__name__}: {error}"
+    return Answer("", 0, 0, status="oom" if is_out_of_memory(error) else "failed", error=text)
+
+
+def _sample(
+    task: Task,
+    episode: Episode,
+    query: Query,
+    answer: Answer,
+    write_seconds: float,
+    answer_seconds: float,
+    held: dict[str, int],
+) -> Sample:
+    metadata = query.metadata
+    extras = ("associations", "updates", "distance", "question_types", "context_tokens")
+    return Sample(
+        episode=episode.id,
+        query=query.id,
+        source=episode.source,
+        category=episode.category,
+        cluster=hash_text(episode.context),
+        status=answer.status,
+        error=answer.error,
+        answer=answer.text,
+        targets=list(query.targets),
+        metrics=task.score(query, answer.text) if answer.status == "ok" else {},
+        prompt_hash=answer.prompt_hash,
+        target_hash=hash_json(list(query.targets)),
+        prompt_tokens=answer.prompt_tokens,
+        new_tokens=answer.new_tokens,
+        context_tokens=answer.context_tokens,
+        evidence=_share(metadata.get("evidence"), answer.visible),
+        gold_visible=_visible(query.targets, answer.visible),
+        chance=metadata.get("chance"),
+        selection=metadata.get("selection"),
+        write_seconds=write_seconds,
+        answer_seconds=answer_seconds,
+        memory_bytes=held,
+        extras={name: metadata[name] for name in extras if name in metadata},
+    )
+
+
+def _share(evidence: list[str] | None, visible: str | None) -> float | None:
+    """Share of the passages that stand in the visible text; None where either is not there."""
+    if not evidence or visible is None:
+        return None
+    return sum(passage.strip() in visible for passage in evidence) / len(evidence)
+
+
+def _visible(targets: Sequence[str], visible: str | None) -> float | None:
+    return None if visible is None else float(any(target in visible for target in targets))

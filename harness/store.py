@@ -1,0 +1,257 @@
+"""A run on disk: `run.json`, and a folder a cell with its samples and its end.
+
+Samples are appended one line at a time; a torn last line is dropped when the cell is opened again. The other
+files are written whole to a temporary file, synced, and put in place: a reader sees the old or the new one,
+never half.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+Record = TypeVar("Record", bound=BaseModel)
+SCHEMA_VERSION = 1
+IDENTITY_VERSION = 1  # raise when the same identity would give other answers
+
+
+class RunRecord(BaseModel):
+    """`run.json`: what was asked, and with what."""
+
+    model_config = ConfigDict(extra="allow")
+    schema_version: int
+    request: dict[str, Any]
+    command: list[str] = []
+    versions: dict[str, str] = {}
+    device: str = ""
+    commit: str | None = None
+    dirty: bool | None = None
+    created: str = ""
+
+
+class Sample(BaseModel):
+    """One line of `samples.jsonl`: one question answered, or the reason why not.
+
+    evidence: share of the passages needed that stood in the prompt; gold_visible: whether an acceptable
+    answer stood there; both None where the method shows no context or the passages are not known. cluster:
+    content hash of the context.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    episode: str
+    query: str
+    source: str
+    category: str
+    cluster: str
+    status: str
+    error: str | None = None
+    answer: str = ""
+    targets: list[str]
+    metrics: dict[str, float] = {}
+    prompt_hash: str = ""
+    target_hash: str
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+    context_tokens: int = 0
+    evidence: float | None = None
+    gold_visible: float | None = None
+    chance: float | None = None
+    selection: float | None = None
+    write_seconds: float = 0.0
+    answer_seconds: float = 0.0
+    memory_bytes: dict[str, int] = {}
+    extras: dict[str, Any] = {}
+
+
+class CellRecord(BaseModel):
+    """`cell.json`: what a finished cell was, and what held while it ran."""
+
+    model_config = ConfigDict(extra="allow")
+    schema_version: int
+    identity: dict[str, Any]
+    effective: dict[str, Any]
+    samples: int
+    finished: str
+
+
+SCHEMAS: Mapping[str, type[BaseModel]] = {"run": RunRecord, "sample": Sample, "cell": CellRecord}
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """Replace `file` by `text`, whole or not at all, surviving a power cut once this returns."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class RunStore:
+    """One run's folder, held by one process at a time."""
+
+    def __init__(self, path: Path, record: RunRecord, lock: IO[str]) -> None:
+        self.path = path
+        self.record = record
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: Path, request: Mapping[str, Any], provenance: Mapping[str, Any]) -> RunStore:
+        """Make the folder, or go on with the one that the same request made.
+
+        Raises UserError, writing nothing, for a folder of another request, one that is no run, one that
+        cannot be written, or one that another process holds.
+        """
+        file = path / "run.json"
+        if file.exists():
+            record = read_run(path)
+            _same_request(path, record.request, request)
+            return cls(path, record, _take_lock(path))
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise UserError(f"{path} exists and is no run: choose another --out")
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            lock = _take_lock(path)
+            record = RunRecord(
+                schema_version=SCHEMA_VERSION, request=dict(request), created=_now(), **provenance
+            )
+            write_atomic(file, record.model_dump_json(indent=2) + "\n")
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
+        return cls(path, record, lock)
+
+    def cell(self, identity: Mapping[str, Any]) -> CellStore:
+        """The cell of that identity, made or gone on with."""
+        return CellStore(self.path / "cells" / cell_hash(identity), identity)
+
+    def close(self) -> None:
+        """Let other processes have the folder."""
+        self._lock.close()
+
+
+def cell_hash(identity: Mapping[str, Any]) -> str:
+    """Hash of all that changes a cell's answers, and of the version of that list."""
+    return hash_json({"identity_version": IDENTITY_VERSION, **identity})
+
+
+class CellStore:
+    """One cell's folder."""
+
+    def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
+        self.path = path
+        self.identity = dict(identity)
+        path.mkdir(parents=True, exist_ok=True)
+        self._file = path / "samples.jsonl"
+        _drop_torn_line(self._file)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the cell ran to its end."""
+        return (self.path / "cell.json").is_file()
+
+    def samples(self) -> list[Sample]:
+        """All samples so far."""
+        return read_samples(self._file)
+
+    def append(self, samples: list[Sample]) -> None:
+        """Add lines and sync them to disk."""
+        with self._file.open("a", encoding="utf-8") as stream:
+            stream.writelines(sample.model_dump_json() + "\n" for sample in samples)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def finish(self, effective: Mapping[str, Any]) -> None:
+        """Write `cell.json`: the cell is complete."""
+        record = CellRecord(
+            schema_version=SCHEMA_VERSION,
+            identity=self.identity,
+            effective=dict(effective),
+            samples=len(self.samples()),
+            finished=_now(),
+        )
+        write_atomic(self.path / "cell.json", record.model_dump_json(indent=2) + "\n")
+
+
+def read_run(path: Path) -> RunRecord:
+    """`run.json` of a folder. Raises UserError where there is none, or one of a newer schema."""
+    return _read_record(path / "run.json", RunRecord)
+
+
+def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
+    """The finished cells of a run with their samples, in order of hash."""
+    files = sorted(path.glob("cells/*/cell.json"))
+    return [(_read_record(file, CellRecord), read_samples(file.with_name("samples.jsonl"))) for file in files]
+
+
+def read_samples(file: Path) -> list[Sample]:
+    """Samples of a file, without a torn last line. Raises UserError for a damaged line before it."""
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        return [Sample.model_validate_json(line) for line in lines[:-1]]
+    except ValidationError as error:
+        raise UserError(f"{file} is damaged: {error.error_count()} bad fields in a line") from None
+
+
+def _drop_torn_line(file: Path) -> None:
+    if file.exists():
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(file, whole)
+
+
+def _read_record(file: Path, kind: type[Record]) -> Record:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+        version = int(value["schema_version"])
+    except OSError:
+        raise UserError(f"{file} cannot be read: is {file.parent} a run?") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{file} is not one of our records") from None
+    if version > SCHEMA_VERSION:
+        raise UserError(
+            f"{file} has schema version {version}, newer than {SCHEMA_VERSION}: update deltamem-eval"
+        )
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise UserError(f"{file} is damaged: {error.errors()[0]['msg']}") from None
+
+
+def _same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if fields:
+        name = fields[0]
+        raise UserError(
+            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was {old.get(name)!r}, is "
+            f"{new.get(name)!r}): choose another --out"
+        )
+
+
+def _take_lock(path: Path) -> IO[str]:
+    try:
+        stream = (path / ".lock").open("w")
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path} is in use by another process: wait for it or choose another --out") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
+    return stream
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

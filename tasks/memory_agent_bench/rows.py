@@ -1,0 +1,203 @@
+"""Files in MemoryAgentBench's row schema: reading, checking, and turning rows into episodes."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, Episode, Query
+from deltamem_eval.tasks.memory_agent_bench.prompts import wrap
+from deltamem_eval.tasks.memory_agent_bench.sources import Source, source_of
+
+Row = dict[str, Any]
+
+# Lists in a row's metadata that hold one value a question and are handed on with it.
+PER_QUESTION = (
+    "evidence",
+    "chance",
+    "selection",
+    "distance",
+    "associations",
+    "updates",
+    "question_types",
+    "question_ids",
+    "question_dates",
+)
+_LONGEST_LINE = 2000
+_WORD = re.compile(r"\w+")
+
+
+def load_rows(path: str | Path) -> list[Row]:
+    """The rows of a .json, .jsonl or .parquet file, checked.
+
+    Raises UserError, naming file, row and field, for a file that cannot be read or a row that breaks the
+    schema.
+    """
+    file = Path(path)
+    readers = {".json": _read_json, ".jsonl": _read_jsonl, ".parquet": _read_parquet}
+    if file.suffix not in readers:
+        raise UserError(f"{file}: rows must be a .json, .jsonl or .parquet file")
+    if not file.is_file():
+        raise UserError(f"{file}: no such file")
+    try:
+        rows = readers[file.suffix](file)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    if not rows:
+        raise UserError(f"{file} holds no rows")
+    for index, row in enumerate(rows):
+        check_row(row, f"{file} row {index}")
+    return rows
+
+
+def _read_json(file: Path) -> list[Any]:
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{file} is not JSON: {error}") from None
+    if isinstance(value, dict):
+        value = value.get("data", [value] if "context" in value else None)
+    if not isinstance(value, list):
+        raise UserError(f"{file} must hold a list of rows, or an object with such a list under data")
+    return value
+
+
+def _read_jsonl(file: Path) -> list[Any]:
+    rows = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise UserError(f"{file} line {number} is not JSON: {error.msg}") from None
+    return rows
+
+
+def _read_parquet(file: Path) -> list[Any]:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        rows: list[Any] = parquet.read_table(file).to_pylist()
+    except pa.ArrowException as error:
+        raise UserError(f"{file} is not a parquet file: {str(error).splitlines()[0]}") from None
+    return rows
+
+
+def check_row(row: Any, where: str) -> None:
+    """Raises UserError, beginning with `where`, for a row that breaks the schema."""
+    if not isinstance(row, dict):
+        raise UserError(f"{where}: expected an object, found {type(row).__name__}")
+    for name in ("context", "questions", "answers", "metadata"):
+        if row.get(name) is None:
+            raise UserError(f"{where}: lacks {name}")
+    if not isinstance(row["context"], str) or not row["context"].strip():
+        raise UserError(f"{where}: context must be a text that is not empty")
+    if not _is_texts(row["questions"]) or not row["questions"]:
+        raise UserError(f"{where}: questions must be a list of texts, at least one")
+    answers = row["answers"]
+    if not isinstance(answers, list) or not all(_is_texts(golds) and golds for golds in answers):
+        raise UserError(f"{where}: answers must hold a list of acceptable texts for each question")
+    metadata = row["metadata"]
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("source"), str):
+        raise UserError(f"{where}: metadata must be an object with a source")
+    source_of(metadata["source"])
+    lists = {"answers": answers, "metadata.qa_pair_ids": metadata.get("qa_pair_ids")}
+    lists |= {f"metadata.{name}": metadata.get(name) for name in PER_QUESTION}
+    for name, values in lists.items():
+        if values is not None and (not isinstance(values, list) or len(values) != len(row["questions"])):
+            count = len(values) if isinstance(values, list) else "no list"
+            raise UserError(
+                f"{where}: {name} must be as long as questions ({len(row['questions'])}), not {count}"
+            )
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def episode_from_row(row: Mapping[str, Any], *, split: str, index: int) -> Episode:
+    """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat."""
+    name = str(row["metadata"]["source"])
+    source = source_of(name)
+    lines = tuple(split_context(str(row["context"])))
+    found = evidence_of(name, lines, row)
+    queries = tuple(
+        _query(row, source, f"{split}/{index}/q{number:03d}", number, found[number])
+        for number in range(len(row["questions"]))
+    )
+    chunks = tuple(Chunk(text, position) for position, text in enumerate(lines))
+    return Episode(f"{split}/{index}", name, source.category, chunks, queries)
+
+
+def _query(
+    row: Mapping[str, Any], source: Source, key: str, number: int, evidence: list[str] | None
+) -> Query:
+    question, metadata = str(row["questions"][number]), row["metadata"]
+    given = {name: metadata[name][number] for name in PER_QUESTION if metadata.get(name) is not None}
+    if evidence is not None:
+        given["evidence"] = evidence
+    return Query(
+        id=key,
+        prompt=wrap(source, question),
+        targets=tuple(row["answers"][number]),
+        max_new_tokens=source.new_tokens,
+        stop=("\n",) if source.short else (),
+        metadata={**given, "question": question, "source": metadata["source"]},
+    )
+
+
+def split_context(context: str) -> Iterator[str]:
+    """The context's lines with their ends, long ones cut into sentences: a partition, nothing is lost."""
+    for line in context.splitlines(keepends=True):
+        yield from [line] if len(line) <= _LONGEST_LINE else _sentences(line)
+
+
+def _sentences(line: str) -> Iterator[str]:
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    starts = [start for start, _ in PunktSentenceTokenizer().span_tokenize(line)]
+    starts = [0, *starts[1:], len(line)]
+    for start, end in pairwise(starts):
+        yield line[start:end]
+
+
+def evidence_of(name: str, lines: tuple[str, ...], row: Mapping[str, Any]) -> list[list[str] | None]:
+    """For each question the passages needed to answer it, None where they are not known.
+
+    A row may state them. For single-hop FactConsolidation they are found by rule: of the lines that hold the
+    gold answer as whole words, the one that shares most words with the question, the newest of equals. The
+    chain of facts behind a multi-hop question is not in the data.
+    """
+    stated = row["metadata"].get("evidence")
+    if stated is not None:
+        return [list(item) for item in stated]
+    if not name.startswith("factconsolidation_sh"):
+        return [None] * len(row["questions"])
+    words = [frozenset(_WORD.findall(line.lower())) for line in lines]
+    return [
+        _gold_line(lines, words, str(question), list(golds))
+        for question, golds in zip(row["questions"], row["answers"], strict=True)
+    ]
+
+
+def _gold_line(
+    lines: tuple[str, ...], words: list[frozenset[str]], question: str, golds: list[str]
+) -> list[str] | None:
+    asked = frozenset(_WORD.findall(question.lower()))
+    patterns = [re.compile(rf"(?<!\w){re.escape(gold.lower())}(?!\w)") for gold in golds]
+    holding = [
+        number
+        for number, line in enumerate(lines)
+        if any(pattern.search(line.lower()) for pattern in patterns)
+    ]
+    if not holding:
+        return None
+    return [lines[max(holding, key=lambda number: (len(asked & words[number]), number))].strip()]

@@ -1,0 +1,60 @@
+"""One declarative table: what each source of MemoryAgentBench, or of the embedded tasks, is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deltamem_eval.errors import UserError
+
+CATEGORIES = (
+    "accurate-retrieval",
+    "test-time-learning",
+    "long-range-understanding",
+    "selective-forgetting",
+)
+_RETRIEVAL, _LEARNING, _RANGE, _FORGETTING = CATEGORIES
+
+
+@dataclass(frozen=True)
+class Source:
+    """A family of sources, by the prefix of their names.
+
+    primary: the metric the benchmark reports. parsed_only: whether the parsed reply alone is scored, or the
+    better of raw and parsed. new_tokens: the official generation budget. judged: the benchmark scores it
+    with a language model.
+    """
+
+    prefix: str
+    category: str
+    primary: str
+    new_tokens: int
+    parsed_only: bool = False
+    judged: bool = False
+    short: bool = True
+
+
+SOURCES = (
+    Source("ruler_qa", _RETRIEVAL, "substring_exact_match", 50),
+    Source("longmemeval_", _RETRIEVAL, "substring_exact_match", 50, judged=True),
+    Source("eventqa_", _RETRIEVAL, "substring_exact_match", 40, parsed_only=True),
+    Source("icl_", _LEARNING, "exact_match", 20, parsed_only=True),
+    Source("recsys_", _LEARNING, "recsys_recall@5", 300, short=False),
+    Source("infbench_", _RANGE, "f1", 1200, judged=True, short=False),
+    Source("detective_", _RANGE, "exact_match", 2000, short=False),
+    Source("factconsolidation_", _FORGETTING, "substring_exact_match", 10),
+    Source("embedded_codes", _RETRIEVAL, "exact_match", 6, parsed_only=True),
+    Source("embedded_labels", _LEARNING, "exact_match", 6, parsed_only=True),
+    Source("embedded_rules", _LEARNING, "exact_match", 6, parsed_only=True),
+    Source("embedded_preferences", _LEARNING, "exact_match", 6, parsed_only=True),
+    Source("embedded_topics", _RANGE, "exact_match", 6, parsed_only=True),
+    Source("embedded_updates", _FORGETTING, "exact_match", 6, parsed_only=True),
+)
+
+
+def source_of(name: str) -> Source:
+    """The family of a source's name. Raises UserError for a name no family claims."""
+    for source in SOURCES:
+        if name.startswith(source.prefix):
+            return source
+    known = ", ".join(source.prefix for source in SOURCES)
+    raise UserError(f"unknown source '{name}': its name must begin with one of {known}")
