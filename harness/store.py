@@ -237,8 +237,8 @@ def _same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
     if fields:
         name = fields[0]
         raise UserError(
-            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was {old.get(name)!r}, is "
-            f"{new.get(name)!r}): choose another --out"
+            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was "
+            f"{old.get(name)!r}, is {new.get(name)!r}): choose another --out"
         )
 
 

@@ -97,8 +97,8 @@ def summary_table(paths: Sequence[Path]) -> Table:
 
 _FOOTNOTES = (
     "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift: paired by question.",
-    "Chance: a uniform guess over all possible answers; guess from context: among the values of the right kind "
-    "that stand in it. Failures count as wrong. [wrong-memory]: answered from another context's memory.",
+    "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
+    "kind that stand in it. Failures count as wrong. [wrong-memory]: another context's memory.",
 )
 
 
@@ -127,7 +127,7 @@ def _row(
     accuracy = cluster_bootstrap(scores, clusters)
     overhead = group.effective.get("overhead", {})
     added, backbone = overhead.get("trainable"), overhead.get("backbone")
-    contexts = {cluster: sample for cluster, sample in zip(clusters, samples, strict=True)}
+    contexts = dict(zip(clusters, samples, strict=True))
     return (
         Cell(group.label),
         Cell("all that fits" if group.window is None else str(group.window)),
@@ -180,7 +180,7 @@ def _caption(groups: list[Group], records: list[CellRecord]) -> str:
     models = sorted({f"{record.identity['model']} ({record.identity['dtype']})" for record in records})
     limits = sorted({str(record.identity["limit"]) for record in records if record.identity["limit"]})
     text = (
-        f"{len(questions)} questions on {len(contexts)} contexts; window {', '.join(map(str, windows)) or 'none'} "
-        f"tokens; seeds {', '.join(map(str, seeds))}; backbone {', '.join(models)}."
+        f"{len(questions)} questions on {len(contexts)} contexts; window "
+        f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; backbone {', '.join(models)}."
     )
     return text + (f" Limited to {', '.join(limits)} episodes a category." if limits else "")

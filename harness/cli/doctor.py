@@ -8,7 +8,6 @@ import typer
 def doctor() -> None:
     """Say what is installed, which devices there are, and whether the embedded models are in place."""
     import torch
-
     from deltamem_eval.backbone import embedded_folder
     from deltamem_eval.provenance import device_line, versions
     from deltamem_eval.registry import METHODS, TASKS

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
-
 from deltamem_eval.errors import unknown
 from deltamem_eval.registry import METHODS, TASKS, Listed
 
@@ -23,7 +23,11 @@ def listing(
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
 ) -> None:
     """List methods, tasks or models; a broken plug-in is listed with its error."""
-    kinds = {"methods": METHODS.listing, "tasks": TASKS.listing, "models": lambda: list(MODELS)}
+    kinds: dict[str, Callable[[], list[Listed]]] = {
+        "methods": METHODS.listing,
+        "tasks": TASKS.listing,
+        "models": lambda: list(MODELS),
+    }
     if what not in kinds:
         raise unknown("listing", what, kinds)
     rows = kinds[what]()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 
 import typer
-
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.listing import listing, show
 from deltamem_eval.cli.run import run

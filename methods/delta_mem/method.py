@@ -162,12 +162,19 @@ class DeltaMem(MemoryMethod):
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Exact parameters of the paper's configuration of this write policy (rank 8, q and o corrected)."""
-        from deltamem_eval.methods.delta_mem.config import DeltaMemConfig, added_parameters
+        from deltamem_eval.methods.delta_mem.config import added_parameters
 
-        config = DeltaMemConfig(num_state_heads=cls.state_heads, memory_write_granularity=cls.granularity)
+        config = cls.adapter_config()
         outputs = {"q": shape.q_out, "k": shape.kv_out, "v": shape.kv_out, "o": shape.hidden}
         count = added_parameters(config, shape.hidden, outputs, shape.layers)
         return Overhead(trainable=count, stored=count)
+
+    @classmethod
+    def adapter_config(cls) -> DeltaMemConfig:
+        """The paper's adapter of this write policy: rank 8, q and o corrected."""
+        from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
+
+        return DeltaMemConfig(num_state_heads=cls.state_heads, memory_write_granularity=cls.granularity)
 
     def close(self) -> None:
         """Take the memory off the backbone."""
@@ -197,3 +204,8 @@ class MultiWrite(DeltaMem):
     name: ClassVar[str] = "multi-write"
     summary: ClassVar[str] = "δ-mem, every token writes into four 8×8 states a layer"
     state_heads: ClassVar[int] = 4
+
+
+POLICIES: Mapping[str, type[DeltaMem]] = {
+    policy.name: policy for policy in (TokenWrite, SequenceWrite, MultiWrite)
+}

@@ -17,6 +17,7 @@ _WORDING = {
     "recsys_": "Recommend 20 movies for this conversation, as a numbered list of titles.\n{question}\n"
     "Recommendations:",
     "infbench_": "{question}\nSummary of the book:",
+    "qasper": "Use the paper above to answer.\nQuestion: {question}\nAnswer:",
     "detective_": "Go by the story above.\n{question}",
     "factconsolidation_": "Answer from the numbered facts above alone, even against what you know. Where two "
     "facts contradict each other, the one with the larger number holds. Give the answer and nothing else.\n"

@@ -1,0 +1,69 @@
+"""`train` and `convert-qasper`: making an adapter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from deltamem_eval.errors import UserError, unknown
+
+
+def train(
+    method: Annotated[str, typer.Argument(help="token-write, sequence-write or multi-write")],
+    model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")],
+    data: Annotated[Path, typer.Option(help="episodes: a file in MemoryAgentBench's row schema")],
+    out: Annotated[Path, typer.Option(help="folder of the adapter, its log and checkpoint")],
+    steps: Annotated[int, typer.Option(help="updates; 70 × 32 is one epoch of the paper's data")] = 70,
+    batch: Annotated[int, typer.Option(help="contexts an update")] = 32,
+    lr: Annotated[float, typer.Option(help="peak learning rate")] = 2e-4,
+    write_length: Annotated[int, typer.Option(help="context tokens written in one pass")] = 8192,
+    seed: Annotated[int, typer.Option(help="seed of the initialisation and the order")] = 42,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+) -> None:
+    """Train a δ-mem adapter by the paper's objective; the same command goes on from the last checkpoint."""
+    from deltamem_eval.backbone import load_backbone
+    from deltamem_eval.methods.delta_mem.examples import examples_from_rows
+    from deltamem_eval.methods.delta_mem.method import POLICIES
+    from deltamem_eval.methods.delta_mem.train import Fixed, TrainSettings
+    from deltamem_eval.methods.delta_mem.train import train as run_training
+    from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
+    from rich.console import Console
+    from rich.progress import Progress
+
+    if method not in POLICIES:
+        raise unknown("trainable method", method, POLICIES)
+    if steps < 1 or batch < 1 or lr <= 0 or write_length < 1:
+        raise UserError("--steps, --batch, --lr and --write-length must be positive")
+    rows = load_rows(data)
+    backbone = load_backbone(model, device, dtype)
+    episodes = [episode_from_row(row, split=data.stem, index=index) for index, row in enumerate(rows)]
+    settings = TrainSettings(
+        steps=steps, batch=batch, lr=lr, write_length=min(write_length, backbone.positions), seed=seed
+    )
+    source = Fixed(examples_from_rows(backbone, episodes), batch, seed)
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task(f"training {method}", total=steps)
+
+        def report(row: dict[str, Any]) -> None:
+            bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
+
+        run_training(backbone.model, POLICIES[method].adapter_config(), source, settings, out, report)
+    typer.echo(f"adapter in {out}")
+
+
+def qasper(
+    file: Annotated[Path, typer.Argument(help="QASPER's JSON, for example qasper-train-v0.3.json")],
+    out: Annotated[Path, typer.Option(help="the .jsonl file to write")],
+) -> None:
+    """Turn QASPER's JSON into episodes to train on: one row a paper, with every answerable question."""
+    from deltamem_eval.store import write_atomic
+    from deltamem_eval.tasks.qasper import rows_from_qasper
+
+    rows = rows_from_qasper(file)
+    if not out.parent.is_dir():
+        raise UserError(f"{out.parent}: no such folder")
+    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    typer.echo(f"{len(rows)} episodes, {sum(len(row['questions']) for row in rows)} questions in {out}")

@@ -1,0 +1,141 @@
+"""From what a user asked to finished cells: checks everything first, then opens the store and runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltamem_eval.cells import Cell, plan
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json
+from deltamem_eval.interface import Episode, Task
+from deltamem_eval.registry import METHODS, TASKS
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.runner import Progress
+
+EMBEDDED_WINDOW = 64
+DEFAULT_WINDOW = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """A run as the user asked for it. windows: tokens; empty for the model's default."""
+
+    methods: tuple[str, ...]
+    model: str = "embedded"
+    rows: str | None = None
+    adapter: str | None = None
+    windows: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    limit: int | None = None
+    controls: bool = True
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 8
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def record(self) -> dict[str, Any]:
+        """What decides the run's cells, as JSON; device and batch size change no answer and are left out."""
+        return {
+            "methods": list(self.methods),
+            "model": self.model,
+            "rows": self.rows,
+            "adapter": self.adapter,
+            "windows": list(self.windows),
+            "seeds": list(self.seeds),
+            "limit": self.limit,
+            "controls": self.controls,
+            "dtype": self.dtype,
+            "options": dict(self.options),
+        }
+
+    def default_folder(self) -> Path:
+        """The folder a request goes to when none is named: the same request, the same folder."""
+        return Path("runs") / f"{'+'.join(self.methods)}-{hash_json(self.record())[:8]}"
+
+
+def check(request: Request) -> Request:
+    """The request with defaults filled in. Raises UserError for names and numbers that cannot be."""
+    for name in request.methods:
+        METHODS.load(name)
+    if not request.methods:
+        raise UserError("no method: give --method NAME")
+    windows = request.windows or (EMBEDDED_WINDOW if request.model == "embedded" else DEFAULT_WINDOW,)
+    for window in windows:
+        if window < 0:
+            raise UserError(f"--window is a number of tokens and cannot be negative: {window}")
+    if request.limit is not None and request.limit < 1:
+        raise UserError(f"--limit must be at least 1: {request.limit}")
+    if request.batch_size < 1:
+        raise UserError(f"--batch-size must be at least 1: {request.batch_size}")
+    trained = [name for name in request.methods if METHODS.load(name).trained]
+    if request.adapter is not None and len(trained) != 1:
+        raise UserError(
+            f"--adapter serves one trained method, but {len(trained)} were asked for: run them one by one"
+        )
+    if request.rows is not None and not Path(request.rows).is_file():
+        raise UserError(f"{request.rows}: no such file")
+    return replace(request, windows=windows)
+
+
+def execute(request: Request, out: Path, progress: Progress) -> None:
+    """Run every cell of a checked request that `out` does not hold yet."""
+    from deltamem_eval.backbone import load_backbone
+    from deltamem_eval.provenance import provenance
+    from deltamem_eval.runner import cell_identity, run_cell
+    from deltamem_eval.store import RunStore
+
+    name = "embedded" if request.rows is None else "rows"
+    kind: Any = TASKS.load(name)
+    task: Task = kind() if request.rows is None else kind(request.rows)
+    seeds = list(request.seeds) if request.rows is None else list(request.seeds[:1])
+    episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
+    backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
+    cells = [
+        _with_adapter(cell, request)
+        for cell in plan(list(request.methods), {name: seeds}, list(request.windows), request.controls)
+    ]
+    _try_out(cells, episodes, backbone)
+    store = RunStore.open(out, request.record(), provenance(str(backbone.device)))
+    try:
+        for cell in cells:
+            identity = cell_identity(cell, task, backbone, request.limit)
+            run_cell(cell, task, episodes[cell.seed], backbone, store, identity, progress)
+    finally:
+        store.close()
+
+
+def _with_adapter(cell: Cell, request: Request) -> Cell:
+    kind = METHODS.load(cell.method)
+    given = {name: value for name, value in request.options.items() if name in kind.defaults}
+    if not kind.trained:
+        return replace(cell, options=given)
+    adapter = request.adapter
+    if adapter is None and request.model == "embedded":
+        from deltamem_eval.backbone import embedded_folder
+
+        adapter = str(embedded_folder() / cell.method)
+    return replace(cell, adapter=adapter, options=given)
+
+
+def _try_out(cells: list[Cell], episodes: Mapping[int, list[Episode]], backbone: Backbone) -> None:
+    """Make each method and measure each question once, before anything is written."""
+    from deltamem_eval.methods.prompt import PromptBuilder
+    from deltamem_eval.runner import make_method
+
+    tried = set()
+    for cell in cells:
+        if (cell.method, cell.window) not in tried:
+            tried.add((cell.method, cell.window))
+            make_method(cell, backbone).close()
+    prompts = PromptBuilder(backbone)
+    for listed in episodes.values():
+        if not listed:
+            raise UserError("the task gave no episode")
+        for episode in listed:
+            for query in episode.queries:
+                prompts.room(query)
