@@ -181,6 +181,7 @@ def _caption(groups: list[Group], records: list[CellRecord]) -> str:
     limits = sorted({str(record.identity["limit"]) for record in records if record.identity["limit"]})
     text = (
         f"{len(questions)} questions on {len(contexts)} contexts; window "
-        f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; backbone {', '.join(models)}."
+        f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; "
+        f"backbone {', '.join(models)}."
     )
     return text + (f" Limited to {', '.join(limits)} episodes a category." if limits else "")
