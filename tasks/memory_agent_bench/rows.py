@@ -24,6 +24,7 @@ PER_QUESTION = (
     "distance",
     "associations",
     "updates",
+    "context_tokens",
     "question_types",
     "question_ids",
     "question_dates",

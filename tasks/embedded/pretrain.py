@@ -1,0 +1,157 @@
+"""Pretraining of the embedded backbone: a Qwen3 of four layers up the ladder, deterministic from its seed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections import deque
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from deltamem_eval.tasks.embedded.episodes import all_words
+from deltamem_eval.tasks.embedded.ladder import IGNORED, RUNGS, Drawer, Drawn, Rung
+from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
+from torch import Tensor, nn
+
+SEED = 20260
+LR = 2e-3
+POSITIONS = 512
+_RECENT = 50  # updates over which a rung's accuracy is judged
+_LOG_EVERY = 25
+
+
+def new_model(tokenizer: Any) -> Any:
+    """A random backbone: 4 layers, width 128, 4 heads of 32, untied, rope theta 1000."""
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    config = Qwen3Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        head_dim=32,
+        max_position_embeddings=POSITIONS,
+        initializer_range=0.05,
+        tie_word_embeddings=False,
+        rope_parameters={"rope_type": "default", "rope_theta": 1000.0},
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        bos_token_id=None,
+    )
+    return Qwen3ForCausalLM(config)
+
+
+def collate(drawn: list[Drawn], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Right-padded ids and labels [batch, tokens]; causal attention never looks at padding on the right."""
+    width = max(len(item.ids) for item in drawn)
+    ids = torch.zeros(len(drawn), width, dtype=torch.long)
+    labels = torch.full((len(drawn), width), IGNORED)
+    for row, item in enumerate(drawn):
+        ids[row, : len(item.ids)] = torch.tensor(item.ids)
+        labels[row, : len(item.labels)] = torch.tensor(item.labels)
+    return ids.to(device), labels.to(device)
+
+
+def loss_and_hits(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
+    """Cross-entropy over the labelled tokens, and the share of them predicted right."""
+    hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    live = wanted != IGNORED
+    logits = model.lm_head(hidden[live])
+    loss = nn.functional.cross_entropy(logits, wanted[live])
+    return loss, float((logits.argmax(-1) == wanted[live]).float().mean())
+
+
+class Climb:
+    """Training up the ladder: one optimiser throughout, the rate falling in the second half of each rung."""
+
+    def __init__(self, model: Any, drawer: Drawer, seed: int, log: Path) -> None:
+        self.model, self.drawer, self.seed, self.log = model, drawer, seed, log
+        self.optimiser = torch.optim.AdamW(model.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.01)
+        self.step = 0
+        self.began = time.perf_counter()
+
+    def climb(self, rung: Rung) -> float:
+        """Train on a rung until its accuracy stands or its steps are used up; the last accuracy."""
+        recent: deque[float] = deque(maxlen=_RECENT)
+        for step in range(rung.most_steps):
+            loss, hits = self._update(rung, step)
+            recent.append(hits)
+            accuracy = sum(recent) / len(recent)
+            climbed = len(recent) == _RECENT and accuracy >= rung.target
+            if step % _LOG_EVERY == 0 or climbed or step + 1 == rung.most_steps:
+                self._write(rung, step, loss, accuracy)
+            if climbed:
+                break
+        return accuracy
+
+    def _update(self, rung: Rung, step: int) -> tuple[float, float]:
+        rng = Random(f"pretrain/{self.seed}/{rung.name}/{step}")
+        ids, labels = collate(self.drawer.batch(rung, rng), self.model.device)
+        for group in self.optimiser.param_groups:
+            group["lr"] = LR * _rate(step / rung.most_steps) * min(1.0, (self.step + 1) / 100)
+        loss, hits = loss_and_hits(self.model, ids, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        return float(loss.detach()), hits
+
+    def _write(self, rung: Rung, step: int, loss: float, accuracy: float) -> None:
+        row = {
+            "rung": rung.name,
+            "step": step + 1,
+            "loss": round(loss, 4),
+            "accuracy": round(accuracy, 4),
+            "seconds": round(time.perf_counter() - self.began, 1),
+        }
+        with self.log.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        print(json.dumps(row), flush=True)
+
+
+def _rate(share: float) -> float:
+    """Share of the peak rate: full in the first half of a rung, half a cosine to a tenth in the second."""
+    if share < 0.5:
+        return 1.0
+    return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (share - 0.5) / 0.5))
+
+
+def pretrain(out: Path, device: str = "cpu", seed: int = SEED) -> None:
+    """Build the tokenizer, climb the ladder, and save both with the log into `out`."""
+    torch.manual_seed(seed)
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer()
+    model = new_model(tokenizer).to(device)
+    vocabulary = [tokenizer.encode(f" {word}")[0] for word in all_words()]
+    log = out / "train_log.jsonl"
+    log.unlink(missing_ok=True)
+    drawer = Drawer(lambda text: list(tokenizer.encode(text)), sorted(set(vocabulary)))
+    climb = Climb(model.train(), drawer, seed, log)
+    for rung in RUNGS:
+        climb.climb(rung)
+        model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+def main() -> None:
+    """Command line: `python -m deltamem_eval.tasks.embedded.pretrain --out DIR`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    pretrain(arguments.out, arguments.device, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()
