@@ -123,7 +123,7 @@ class Drawer:
         return self._sequence(row["context"], row["questions"], [golds[0] for golds in row["answers"]])
 
     def _sequence(self, context: str, questions: list[str], answers: list[str]) -> Drawn:
-        """The context once, then every question with its answer; the answers and their newlines are learnt."""
+        """The context once, then each question with its answer; answers and newlines are learnt."""
         ids = self._encode(context)
         labels = [IGNORED] * len(ids)
         for question, answer in zip(questions, answers, strict=True):
