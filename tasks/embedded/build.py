@@ -66,7 +66,7 @@ def train_adapter(policy: str, backbone: Path, out: Path, device: str, seed: int
 
 
 def build(out: Path, device: str, seed: int, only: Sequence[str]) -> None:
-    """Make what `only` names, in order: backbone, then adapters. What is made anew replaces what was there."""
+    """Make what `only` names: backbone first, then adapters; it replaces what was there."""
     if "backbone" in only:
         shutil.rmtree(out / "backbone", ignore_errors=True)
         pretrain(out / "backbone", device, seed)
