@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,11 @@ class Backbone:
         """Token ids of a text, without special tokens."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - a run holds one backbone, and asks for each context once a cell
+    def length(self, text: str) -> int:
+        """Length of a text in tokens; remembered, since every cell reads the same contexts."""
+        return len(self.encode(text))
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; special tokens are left out, spaces are kept as they are."""

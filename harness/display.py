@@ -21,6 +21,7 @@ class Display(AbstractContextManager["Display"]):
         self._live = self._console.is_terminal and not quiet
         self._cells, self._index = cells, 0
         self._label, self._done, self._total, self._began = "", 0, 0, time.perf_counter()
+        self._tokens, self._seconds = 0, 0.0
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -46,12 +47,23 @@ class Display(AbstractContextManager["Display"]):
         window = "all" if cell.window is None else cell.window
         self._label = f"{self._index}/{self._cells} {cell.label}, window {window}, seed {cell.seed}"
         self._done, self._total, self._began = done, questions, time.perf_counter()
+        self._tokens, self._seconds = 0, 0.0
         self._bar.update(self._task, description=self._label, total=questions, completed=done)
 
+    def writing(self, episode: Episode, tokens: int) -> None:
+        """A context is being written."""
+        self._describe(f"context {episode.id}, {tokens:,} tokens{self._speed()}")
+
     def wrote(self, episode: Episode, tokens: int, seconds: float) -> None:
-        """A context was written."""
-        speed = f", {tokens / seconds:,.0f} tokens/s" if seconds > 0 else ""
-        self._bar.update(self._task, description=f"{self._label}, context {episode.id}{speed}")
+        """It was written."""
+        self._tokens, self._seconds = self._tokens + tokens, self._seconds + seconds
+        self._describe(f"context {episode.id}, {tokens:,} tokens{self._speed()}")
+
+    def _describe(self, what: str) -> None:
+        self._bar.update(self._task, description=f"{self._label}: {what}")
+
+    def _speed(self) -> str:
+        return f" at {self._tokens / self._seconds:,.0f} tokens/s" if self._seconds > 0 else ""
 
     def answered(self, episode: Episode, count: int) -> None:
         """Questions were answered."""
@@ -59,7 +71,8 @@ class Display(AbstractContextManager["Display"]):
         self._bar.advance(self._task, count)
         if not self._live and self._done >= self._total:
             seconds = time.perf_counter() - self._began
-            self._console.print(Text(f"{self._label}: {self._done} questions, {seconds:.1f} s"))
+            line = f"{self._label}: {self._done} questions, {seconds:.1f} s, written{self._speed()}"
+            self._console.print(Text(line))
 
     def notice(self, text: str) -> None:
         """Print a line."""

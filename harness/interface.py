@@ -176,6 +176,10 @@ class MemoryMethod(ABC):
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Added parameters on a backbone of this shape; exact, from the shape alone."""
 
+    def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Added parameters as loaded; differs from `overhead` where trained weights chose another size."""
+        return self.overhead(shape, options)
+
     def close(self) -> None:  # noqa: B027 - most methods leave nothing on the backbone
         """Take everything off the backbone again, leaving it as it was."""
 

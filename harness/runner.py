@@ -25,8 +25,11 @@ class Progress(Protocol):
     def cell(self, cell: Cell, questions: int, done: int) -> None:
         """A cell begins; `done` of its questions were answered before."""
 
+    def writing(self, episode: Episode, tokens: int) -> None:
+        """A context of that many tokens is being written."""
+
     def wrote(self, episode: Episode, tokens: int, seconds: float) -> None:
-        """A context was written."""
+        """It was written."""
 
     def answered(self, episode: Episode, count: int) -> None:
         """Questions of a context were answered."""
@@ -108,7 +111,7 @@ def run_cell(
 
 
 def _effective(method: MemoryMethod, backbone: Backbone, cell: Cell) -> dict[str, Any]:
-    overhead = method.overhead(backbone.shape(), cell.options)
+    overhead = method.added(backbone.shape(), cell.options)
     return {
         "overhead": {**asdict(overhead), "backbone": backbone.parameters()},
         "batch_size": backbone.batch_size,
@@ -134,6 +137,8 @@ def _run_episode(
         place.append([_sample(task, episode, query, skipped, 0.0, 0.0, {}) for query in queries])
         progress.answered(episode, len(queries))
         return
+    tokens = backbone.length(source.context)
+    progress.writing(episode, tokens)
     began = time.perf_counter()
     try:
         method.reset()
@@ -148,7 +153,7 @@ def _run_episode(
         progress.answered(episode, len(queries))
         return
     write_seconds = time.perf_counter() - began
-    progress.wrote(episode, 0, write_seconds)
+    progress.wrote(episode, tokens, write_seconds)
     size = max(backbone.batch_size, 1)
     for start in range(0, len(queries), size):
         batch = queries[start : start + size]

@@ -23,6 +23,7 @@ COLUMNS = (
     Column("chance", "chance %", "percent"),
     Column("selection", "guess from context %", "percent"),
     Column("evidence_recall", "evidence recall %", "percent", True),
+    Column("gold_in_prompt", "gold in prompt %", "percent", True),
     Column("added_parameters", "added parameters", "count", False),
     Column("added_percent", "added %", "percent", False),
     Column("memory_bytes", "memory per context", "bytes", False),
@@ -98,7 +99,9 @@ def summary_table(paths: Sequence[Path]) -> Table:
 _FOOTNOTES = (
     "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift: paired by question.",
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
-    "kind that stand in it. Failures count as wrong. [wrong-memory]: another context's memory.",
+    "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
+    "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
+    "context's memory.",
 )
 
 
@@ -137,6 +140,7 @@ def _row(
         _mean([sample.chance for sample in samples]),
         _mean([sample.selection for sample in samples]),
         _mean([sample.evidence for sample in samples]),
+        _mean([sample.gold_visible for sample in samples]),
         Cell(added),
         Cell(None if added is None or not backbone else added / backbone),
         _mean([float(sum(sample.memory_bytes.values())) for sample in contexts.values()]),

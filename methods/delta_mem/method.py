@@ -48,7 +48,8 @@ class DeltaMem(MemoryMethod):
         options = merge_options(self.name, self.defaults, settings.options)
         if settings.adapter is None:
             raise UserError(f"{self.name} needs trained weights: give --adapter FOLDER")
-        self._check_policy(read_config(settings.adapter), settings.adapter)
+        self._config = read_config(settings.adapter)
+        self._check_policy(self._config, settings.adapter)
         self._backbone = backbone
         self._window = Window(backbone, window_size(backbone, settings.window))
         self._shared = SharedPrefix(backbone, self._window)
@@ -162,12 +163,11 @@ class DeltaMem(MemoryMethod):
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Exact parameters of the paper's configuration of this write policy (rank 8, q and o corrected)."""
-        from deltamem_eval.methods.delta_mem.config import added_parameters
+        return _overhead(cls.adapter_config(), shape)
 
-        config = cls.adapter_config()
-        outputs = {"q": shape.q_out, "k": shape.kv_out, "v": shape.kv_out, "o": shape.hidden}
-        count = added_parameters(config, shape.hidden, outputs, shape.layers)
-        return Overhead(trainable=count, stored=count)
+    def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Exact parameters of the adapter that was loaded, whatever its rank, layers and corrections."""
+        return _overhead(self._config, shape)
 
     @classmethod
     def adapter_config(cls) -> DeltaMemConfig:
@@ -181,6 +181,14 @@ class DeltaMem(MemoryMethod):
         from deltamem_eval.methods.delta_mem.hooks import detach
 
         detach(self._backbone.model)
+
+
+def _overhead(config: DeltaMemConfig, shape: ModelShape) -> Overhead:
+    from deltamem_eval.methods.delta_mem.config import added_parameters
+
+    outputs = {"q": shape.q_out, "k": shape.kv_out, "v": shape.kv_out, "o": shape.hidden}
+    count = added_parameters(config, shape.hidden, outputs, shape.layers)
+    return Overhead(trainable=count, stored=count)
 
 
 class TokenWrite(DeltaMem):

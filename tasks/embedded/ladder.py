@@ -67,16 +67,16 @@ class Drawer:
         return self._span(pool, rng) if rng.random() < 0.5 else self._pairs(pool, rng)
 
     def _span(self, pool: list[int], rng: Random) -> Drawn:
-        size = rng.randint(6, 20)
+        size = rng.randint(14, 22)
         span = rng.sample(pool, size)
-        before = [rng.choice(pool) for _ in range(rng.randint(0, 6))]
-        between = [rng.choice(pool) for _ in range(rng.randint(0, 10))]
+        before = [rng.choice(pool) for _ in range(rng.randint(0, 3))]
+        between = [rng.choice(pool) for _ in range(rng.randint(0, 6))]
         ids = [*before, *span, *between, *span]
         start = len(ids) - size + 1
         return Drawn(ids, [IGNORED] * start + ids[start:])
 
     def _pairs(self, pool: list[int], rng: Random) -> Drawn:
-        count = rng.randint(3, 10)
+        count = rng.randint(6, 12)
         drawn = rng.sample(pool, 2 * count)
         pairs = list(zip(drawn[:count], drawn[count:], strict=True))
         ids = [token for pair in pairs for token in pair]

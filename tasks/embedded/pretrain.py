@@ -18,14 +18,19 @@ from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
 from torch import Tensor, nn
 
 SEED = 20260
-LR = 2e-3
+# Muon on the matrices inside the layers reached 90 % copying after 1,200 updates of 48 sequences, AdamW alone
+# had not begun to copy after 1,700; a head that starts as the embedding saves a third of that silence.
+MATRIX_LR, OTHER_LR = 0.02, 2e-3
 POSITIONS = 512
 _RECENT = 50  # updates over which a rung's accuracy is judged
 _LOG_EVERY = 25
 
 
 def new_model(tokenizer: Any) -> Any:
-    """A random backbone: 4 layers, width 128, 4 heads of 32, untied, rope theta 1000."""
+    """A random backbone: 4 layers, width 128, 4 heads of 32, rope theta 1000.
+
+    The head starts as the embedding and is then trained apart from it.
+    """
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
     config = Qwen3Config(
@@ -44,7 +49,21 @@ def new_model(tokenizer: Any) -> Any:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        model.lm_head.weight.copy_(model.model.embed_tokens.weight)
+    return model
+
+
+def optimisers(model: Any) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for embedding, head and norms."""
+    named = list(model.named_parameters())
+    matrices = [tensor for name, tensor in named if ".layers." in name and tensor.ndim == 2]
+    others = [tensor for name, tensor in named if ".layers." not in name or tensor.ndim != 2]
+    return [
+        torch.optim.Muon(matrices, lr=MATRIX_LR, momentum=0.95, weight_decay=0.01),
+        torch.optim.AdamW(others, lr=OTHER_LR, betas=(0.9, 0.95), weight_decay=0.01),
+    ]
 
 
 def collate(drawn: list[Drawn], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -69,11 +88,12 @@ def loss_and_hits(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, floa
 
 
 class Climb:
-    """Training up the ladder: one optimiser throughout, the rate falling in the second half of each rung."""
+    """Training up the ladder, the same optimisers throughout; the rate falls in each rung's second half."""
 
     def __init__(self, model: Any, drawer: Drawer, seed: int, log: Path) -> None:
         self.model, self.drawer, self.seed, self.log = model, drawer, seed, log
-        self.optimiser = torch.optim.AdamW(model.parameters(), lr=LR, betas=(0.9, 0.95), weight_decay=0.01)
+        self.optimisers = optimisers(model)
+        self.rates = [float(optimiser.param_groups[0]["lr"]) for optimiser in self.optimisers]
         self.step = 0
         self.began = time.perf_counter()
 
@@ -94,13 +114,14 @@ class Climb:
     def _update(self, rung: Rung, step: int) -> tuple[float, float]:
         rng = Random(f"pretrain/{self.seed}/{rung.name}/{step}")
         ids, labels = collate(self.drawer.batch(rung, rng), self.model.device)
-        for group in self.optimiser.param_groups:
-            group["lr"] = LR * _rate(step / rung.most_steps) * min(1.0, (self.step + 1) / 100)
+        share = _rate(step / rung.most_steps) * min(1.0, (self.step + 1) / 100)
         loss, hits = loss_and_hits(self.model, ids, labels)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
+            optimiser.param_groups[0]["lr"] = rate * share
+            optimiser.step()
         self.step += 1
         return float(loss.detach()), hits
 

@@ -1,0 +1,94 @@
+"""The result table from stored samples whose numbers are known."""
+
+from pathlib import Path
+
+import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.reports.summary import summary_table
+from deltamem_eval.store import RunStore, Sample
+
+OVERHEAD = {"trainable": 25, "stored": 25, "backbone": 1000}
+
+
+def sample(number: int, right: bool, status: str = "ok", **more: object) -> Sample:
+    context = number // 2
+    return Sample(
+        episode=f"e{context}",
+        query=f"e{context}/q{number}",
+        source="embedded_codes",
+        category="accurate-retrieval",
+        cluster=f"c{context}",
+        status=status,
+        targets=["x"],
+        metrics={"accuracy": float(right)},
+        target_hash="t",
+        prompt_tokens=10,
+        chance=0.1,
+        write_seconds=2.0,
+        answer_seconds=0.5,
+        memory_bytes={"state": 100, "text": 28},
+        **more,
+    )
+
+
+def cell(
+    store: RunStore, control: str | None, window: int | None, samples: list[Sample], seed: int = 0
+) -> None:
+    identity = {
+        "method": "vanilla" if control in ("closed-book", "full-context") else "token-write",
+        "control": control,
+        "task": "embedded",
+        "model": "tiny",
+        "dtype": "float32",
+        "window": window,
+        "seed": seed,
+        "limit": None,
+    }
+    place = store.cell(identity)
+    place.append(samples)
+    place.finish({"overhead": OVERHEAD})
+
+
+def test_accuracy_lift_and_cost_by_hand(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    cell(store, "closed-book", 0, [sample(number, number == 0) for number in range(8)])
+    cell(store, None, 0, [sample(number, number < 6, evidence=number % 2) for number in range(8)])
+    table = summary_table([tmp_path / "run"])
+    keys = [column.key for column in table.columns]
+    closed, method = (dict(zip(keys, row, strict=True)) for row in table.rows)
+    assert closed["method"].value == "vanilla [closed-book]"
+    assert closed["accuracy"].value == 1 / 8
+    assert (method["accuracy"].value, method["accuracy"].n) == (6 / 8, 8)
+    assert method["lift"].value == 5 / 8
+    assert method["evidence_recall"].value == 0.5
+    assert closed["evidence_recall"].value is None
+    assert (method["added_parameters"].value, method["added_percent"].value) == (25, 0.025)
+    assert method["memory_bytes"].value == 128
+    assert method["write_seconds"].value == 2.0
+    assert "8 questions on 4 contexts; window 0 tokens; seeds 0; backbone tiny (float32)." in table.caption
+
+
+def test_what_did_not_end_well_counts_as_wrong_and_is_shown(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    statuses = ["ok", "failed", "oom", "failed"]
+    cell(store, None, 0, [sample(number, True, status) for number, status in enumerate(statuses)])
+    (row,) = summary_table([tmp_path / "run"]).rows
+    assert row[3].value == 0.25
+    assert row[-1].value == "2 failed, 1 oom"
+    assert row[4].value is None  # no closed-book partner, no lift
+
+
+def test_the_same_questions_of_two_seeds_are_pooled(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    cell(store, None, 0, [sample(number, True) for number in range(4)], seed=0)
+    cell(store, None, 0, [sample(number, False) for number in range(4)], seed=1)
+    table = summary_table([tmp_path / "run"])
+    assert table.rows[0][3].value == 0.5
+    assert table.rows[0][3].n == 8
+    assert "8 questions on 4 contexts; window 0 tokens; seeds 0, 1" in table.caption
+
+
+def test_a_run_without_a_finished_cell_is_refused(tmp_path: Path) -> None:
+    RunStore.open(tmp_path / "run", {}, {})
+    with pytest.raises(UserError, match="no finished cell"):
+        summary_table([tmp_path / "run"])
