@@ -36,7 +36,7 @@ class Rung:
 
 
 RUNGS = (
-    Rung("copying", 48, 0.97, 5000),
+    Rung("copying", 48, 0.95, 4000),
     Rung("records", 48, 0.97, 2500),
     Rung("plain", 32, 0.97, 1500),
     Rung("full", 24, 2.0, 1500),
@@ -68,9 +68,10 @@ class Drawer:
 
     def _span(self, pool: list[int], rng: Random) -> Drawn:
         size = rng.randint(14, 22)
-        span = rng.sample(pool, size)
-        before = [rng.choice(pool) for _ in range(rng.randint(0, 3))]
-        between = [rng.choice(pool) for _ in range(rng.randint(0, 6))]
+        drawn = rng.sample(pool, len(pool))
+        span, rest = drawn[:size], drawn[size:]  # a filler word from the span would have two continuations
+        before = [rng.choice(rest) for _ in range(rng.randint(0, 3))]
+        between = [rng.choice(rest) for _ in range(rng.randint(0, 6))]
         ids = [*before, *span, *between, *span]
         start = len(ids) - size + 1
         return Drawn(ids, [IGNORED] * start + ids[start:])

@@ -109,7 +109,10 @@ def check_row(row: Any, where: str) -> None:
     metadata = row["metadata"]
     if not isinstance(metadata, dict) or not isinstance(metadata.get("source"), str):
         raise UserError(f"{where}: metadata must be an object with a source")
-    source_of(metadata["source"])
+    try:
+        source_of(metadata["source"])
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from None
     lists = {"answers": answers, "metadata.qa_pair_ids": metadata.get("qa_pair_ids")}
     lists |= {f"metadata.{name}": metadata.get(name) for name in PER_QUESTION}
     for name, values in lists.items():

@@ -1,0 +1,79 @@
+"""Parameter arithmetic against models built without memory, for every family."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, trainable_parameters
+from deltamem_eval.methods.delta_mem.config import added_parameters
+from deltamem_eval.methods.delta_mem.method import MultiWrite, SequenceWrite, TokenWrite
+from deltamem_eval.overhead import ModelShape, read_shape
+from transformers import AutoConfig, AutoModelForCausalLM
+
+SIZES = {
+    "hidden_size": 48,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 80,
+    "vocab_size": 120,
+    "pad_token_id": 0,
+}
+FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "smollm3", "gemma", "gemma2", "gemma3_text")
+QWEN3_4B = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 9728,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("tied", [True, False])
+def test_backbone_and_adapter_parameters_equal_the_module_s(family: str, tied: bool) -> None:
+    config = AutoConfig.for_model(family, **SIZES, head_dim=12, tie_word_embeddings=tied)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    shape = ModelShape.from_config(config.to_dict())
+    assert shape.parameters == sum(parameter.numel() for parameter in model.parameters())
+    if family == "gemma2":
+        return  # attached in test_attach
+    adapter = DeltaMemConfig(num_state_heads=2, delta_heads=("q", "k", "v", "o"))
+    real = AutoModelForCausalLM.from_config(config)
+    attach(real, adapter)
+    outputs = {"q": shape.q_out, "k": shape.kv_out, "v": shape.kv_out, "o": shape.hidden}
+    wanted = sum(parameter.numel() for parameter in trainable_parameters(real))
+    assert added_parameters(adapter, shape.hidden, outputs, shape.layers) == wanted
+    detach(real)
+
+
+def test_the_paper_s_numbers_on_qwen3_4b(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN3_4B))
+    shape = read_shape(tmp_path)
+    assert shape.parameters == 4_022_468_096
+    assert TokenWrite.overhead(shape, {}).trainable == 4_866_336
+    assert SequenceWrite.overhead(shape, {}).stored == 4_866_336
+    assert MultiWrite.overhead(shape, {}).trainable == 19_465_344
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "JSON object"),
+        ("{", "cannot read"),
+        ('{"model_type": "mamba"}', "no parameter formula"),
+        ('{"model_type": "qwen3"}', "lacks 'hidden_size'"),
+    ],
+)
+def test_configs_that_are_none(content: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(content)
+    with pytest.raises(UserError, match=words):
+        read_shape(file)

@@ -1,0 +1,147 @@
+"""Adapter folders: both formats go round, and every kind of misfit is refused with nothing left attached."""
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.methods.delta_mem import (
+    DeltaMemConfig,
+    adapter_hash,
+    attach,
+    detach,
+    get_state,
+    is_attached,
+    load_adapter,
+    save_adapter,
+    set_state,
+    trainable_parameters,
+)
+from tiny import tiny_backbone
+
+IDS = torch.arange(40)[None] + 3
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        model(IDS)
+        return model(IDS).logits
+
+
+@pytest.fixture
+def model() -> torch.nn.Module:
+    made = tiny_backbone().model
+    detach(made)
+    return made
+
+
+def saved(model: torch.nn.Module, folder: Path, form: str, config: DeltaMemConfig) -> torch.Tensor:
+    attach(model, config)
+    generator = torch.Generator().manual_seed(1)
+    for parameter in trainable_parameters(model):
+        parameter.data.normal_(0, 0.3, generator=generator)
+    save_adapter(model, folder, form)
+    wanted = logits(model)
+    detach(model)
+    return wanted
+
+
+@pytest.mark.parametrize("form", ["release", "safetensors"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        DeltaMemConfig(),
+        DeltaMemConfig(num_state_heads=3, rank=4, delta_heads=("q", "k", "v", "o"), target_layers=(0, 2)),
+    ],
+)
+def test_round_trip(form: str, config: DeltaMemConfig, model: torch.nn.Module, tmp_path: Path) -> None:
+    wanted = saved(model, tmp_path, form, config)
+    assert load_adapter(model, tmp_path) == config
+    assert torch.equal(logits(model), wanted)
+    detach(model)
+    assert not is_attached(model)
+
+
+def test_hash_follows_content(model: torch.nn.Module, tmp_path: Path) -> None:
+    saved(model, tmp_path / "a", "safetensors", DeltaMemConfig())
+    saved(model, tmp_path / "b", "safetensors", DeltaMemConfig())
+    saved(model, tmp_path / "c", "safetensors", DeltaMemConfig(alpha=8.0))
+    assert adapter_hash(tmp_path / "a") == adapter_hash(tmp_path / "b") != adapter_hash(tmp_path / "c")
+
+
+class Trap:
+    def __reduce__(self) -> tuple:
+        return Path.touch, (Path("sprung"),)
+
+
+def spoil(folder: Path, how: str) -> None:
+    file = folder / "delta_mem_adapter.pt"
+    weights = torch.load(file, weights_only=True)
+    key = next(iter(weights))
+    if how == "lacks":
+        del weights[key]
+    elif how == "is":
+        weights[key] = weights[key][..., :-1]
+    elif how == "no place":
+        weights["model.layers.9.self_attn.memory_q_proj.weight"] = weights[key]
+    elif how == "dictionary of tensors":
+        weights = {"a": 1}
+    if how == "damaged":
+        file.write_bytes(pickle.dumps(Trap()))
+    else:
+        torch.save(weights, file)
+
+
+@pytest.mark.parametrize("how", ["lacks", "is", "no place", "dictionary of tensors", "damaged"])
+def test_weights_that_do_not_fit(
+    how: str, model: torch.nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    saved(model, tmp_path, "release", DeltaMemConfig())
+    before = logits(model)
+    spoil(tmp_path, how)
+    with pytest.raises(UserError, match=how):
+        load_adapter(model, tmp_path)
+    assert not is_attached(model)
+    assert torch.equal(logits(model), before)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[", "is not JSON"),
+        ("[1]", "JSON object"),
+        ('{"rnak": 8}', "did you mean rank"),
+        ('{"rank": "8"}', "must be int"),
+    ],
+)
+def test_configs_that_cannot_be_read(
+    content: str, words: str, model: torch.nn.Module, tmp_path: Path
+) -> None:
+    saved(model, tmp_path, "release", DeltaMemConfig())
+    (tmp_path / "delta_mem_config.json").write_text(content)
+    with pytest.raises(UserError, match=words):
+        load_adapter(model, tmp_path)
+
+
+def test_the_release_config_keeps_archived_options_at_their_defaults(
+    model: torch.nn.Module, tmp_path: Path
+) -> None:
+    saved(model, tmp_path, "release", DeltaMemConfig())
+    assert json.loads((tmp_path / "delta_mem_config.json").read_text())["rank"] == 8
+
+
+def test_states_come_and_go_as_tensors(model: torch.nn.Module) -> None:
+    attach(model, DeltaMemConfig(num_state_heads=2))
+    with torch.no_grad():
+        model(IDS)
+    state = {path: tensor.clone() for path, tensor in get_state(model).items()}
+    assert {tuple(tensor.shape) for tensor in state.values()} == {(1, 2, 8, 8)}
+    with torch.no_grad():
+        model(IDS)
+    set_state(model, state)
+    assert all(torch.equal(get_state(model)[path], tensor) for path, tensor in state.items())
+    detach(model)

@@ -1,0 +1,91 @@
+"""The official metrics, by hand and by property."""
+
+import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.metrics import (
+    exact_match,
+    f1,
+    normalise,
+    parse_reply,
+    score,
+    substring_exact_match,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("The Eiffel-Tower!", "eiffeltower"),
+        ("an  apple\ta day", "apple day"),
+        ("theatre of A.", "theatre of"),
+        ("", ""),
+        ("Ünïcode “quoted”", "ünïcode “quoted”"),
+    ],
+)
+def test_normalise(text: str, wanted: str) -> None:
+    assert normalise(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("said", "gold", "wanted"),
+    [
+        ("the red fox", "red fox", 1.0),
+        ("red fox runs", "red fox", 2 * 2 / 5),
+        ("fox fox", "fox", 2 / 3),
+        ("yes", "yes it is", 0.0),
+        ("no", "No.", 1.0),
+        ("blue", "red", 0.0),
+        ("", "red", 0.0),
+    ],
+)
+def test_f1_by_hand(said: str, gold: str, wanted: float) -> None:
+    assert f1(said, gold) == pytest.approx(wanted)
+
+
+def test_substring_goes_by_characters() -> None:
+    assert substring_exact_match("label 125", "12") == 1.0
+    assert exact_match("label 125", "12") == 0.0
+
+
+@pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        ("Answer: Paris\nand more", "Paris"),
+        ("I think\nANSWER:  Answer: Paris ", "Paris"),
+        ("Paris\nLondon", "Paris"),
+        ("\nParis", ""),
+        ("answer:", ""),
+    ],
+)
+def test_parsing_a_reply(reply: str, wanted: str) -> None:
+    assert parse_reply(reply) == wanted
+
+
+def test_the_better_of_raw_and_parsed_counts_but_for_parsed_sources() -> None:
+    reply = "It was Paris.\nAnswer: London"
+    assert score("factconsolidation_sh_6k", reply, ["Paris"])["substring_exact_match"] == 1.0
+    assert score("eventqa_full", reply, ["Paris"])["substring_exact_match"] == 0.0
+    assert score("eventqa_full", reply, ["Rome", "London"])["exact_match"] == 1.0
+
+
+def test_unknown_source() -> None:
+    with pytest.raises(UserError, match="unknown source"):
+        score("nowhere", "a", ["a"])
+
+
+@given(st.text(), st.text())
+def test_bounds_and_implications(said: str, gold: str) -> None:
+    assert 0 <= f1(said, gold) <= 1
+    assert f1(said, gold) == pytest.approx(f1(gold, said))
+    if exact_match(said, gold):
+        assert substring_exact_match(said, gold) == 1
+        assert f1(said, gold) == float(bool(normalise(gold)))
+    assert normalise(normalise(said)) == normalise(said) or "’" in said or not said.isascii()
+
+
+@given(st.text(), st.lists(st.text(), min_size=1, max_size=4))
+def test_one_more_acceptable_answer_never_lowers_a_score(said: str, golds: list[str]) -> None:
+    fewer, more = score("ruler_qa1", said, golds[:1]), score("ruler_qa1", said, golds)
+    assert all(more[name] >= fewer[name] for name in fewer)

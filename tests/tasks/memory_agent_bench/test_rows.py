@@ -1,0 +1,134 @@
+"""Files of rows: three formats alike, every kind of damage named, contexts split without loss."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows, split_context
+from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
+from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from shared import shared
+
+
+def row(**changes: object) -> dict:
+    base = {
+        "context": "0. Rome is in Italy.\n1. Ann lives in Rome.\n2. Ann lives in Oslo.\n",
+        "questions": ["Where does Ann live?", "Where is Rome?"],
+        "answers": [["Oslo"], ["Italy", "italia"]],
+        "metadata": {"source": "factconsolidation_sh_6k", "qa_pair_ids": ["a", "a"]},
+    }
+    return {**base, **changes}
+
+
+def write(folder: Path, name: str, rows: list[dict]) -> Path:
+    file = folder / name
+    if file.suffix == ".jsonl":
+        file.write_text("".join(json.dumps(item) + "\n\n" for item in rows))
+    elif file.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), file)
+    else:
+        file.write_text(json.dumps(rows))
+    return file
+
+
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl", "rows.parquet"])
+def test_three_formats_give_the_same_episodes(name: str, tmp_path: Path) -> None:
+    task = RowsTask(write(tmp_path, name, [row(), row()]))
+    first, second = task.episodes(0, None)
+    assert first.id == "rows/0"
+    assert [query.id for query in second.queries] == ["rows/1/q000", "rows/1/q001"]
+    assert first.queries[1].targets == ("Italy", "italia")
+    assert first.queries[0].metadata["evidence"] == ["2. Ann lives in Oslo."]
+    assert first.context == row()["context"]
+    assert task.score(first.queries[0], "Oslo, I believe")["accuracy"] == 1.0
+    assert len(list(task.episodes(0, 1))) == 1
+
+
+BAD = [
+    ("rows.csv", b"", "must be a .json, .jsonl or .parquet"),
+    ("none.json", None, "no such file"),
+    ("latin.json", '["é"]'.encode("latin-1"), "not UTF-8"),
+    ("broken.json", b"[{", "is not JSON"),
+    ("broken.jsonl", b'{"a": 1}\n{"a"\n', "line 2 is not JSON"),
+    ("number.json", b"3", "must hold a list"),
+    ("empty.json", b"[]", "holds no rows"),
+    ("broken.parquet", b"PAR1 no", "not a parquet file"),
+    ("text.json", b'["a"]', "row 0: expected an object"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), BAD)
+def test_files_that_cannot_be_read(name: str, content: bytes | None, words: str, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        load_rows(tmp_path / name)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+BROKEN_ROWS = [
+    ({"context": None}, "lacks context"),
+    ({"context": " \n"}, "context must be"),
+    ({"questions": []}, "questions must be"),
+    ({"questions": "why"}, "questions must be"),
+    ({"answers": ["Oslo", "Italy"]}, "answers must hold"),
+    ({"answers": [["Oslo"], []]}, "answers must hold"),
+    ({"answers": [["Oslo"]]}, r"answers must be as long as questions \(2\), not 1"),
+    ({"metadata": {}}, "with a source"),
+    ({"metadata": {"source": "mine"}}, "unknown source 'mine'"),
+    ({"metadata": {"source": "icl_x", "qa_pair_ids": ["a"]}}, "metadata.qa_pair_ids must be as long"),
+    ({"metadata": {"source": "icl_x", "chance": 0.1}}, "metadata.chance must be as long .* not no list"),
+]
+
+
+@pytest.mark.parametrize(("changes", "words"), BROKEN_ROWS)
+def test_broken_rows_name_row_and_field(changes: dict, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"row 1: .*{words}"):
+        load_rows(write(tmp_path, "rows.json", [row(), row(**changes)]))
+
+
+@given(st.text())
+def test_splitting_a_context_loses_nothing(text: str) -> None:
+    assert "".join(split_context(text)) == text
+
+
+def test_a_long_line_is_cut_into_sentences() -> None:
+    line = "This is a sentence. " * 200
+    pieces = list(split_context(line))
+    assert "".join(pieces) == line
+    assert len(pieces) == 200
+
+
+def test_evidence_is_the_newest_of_the_best_lines_and_whole_words_only() -> None:
+    made = row(
+        context="0. Bob owns a car.\n1. Bob owns a carpet.\n2. Bob owns a car.\n",
+        questions=["What does Bob own?"],
+        answers=[["car"]],
+        metadata={"source": "factconsolidation_sh_6k"},
+    )
+    (query,) = episode_from_row(made, split="x", index=0).queries
+    assert query.metadata["evidence"] == ["2. Bob owns a car."]
+    multi = {**made, "metadata": {"source": "factconsolidation_mh_6k"}}
+    assert "evidence" not in episode_from_row(multi, split="x", index=0).queries[0].metadata
+
+
+def test_every_source_is_claimed_by_one_family() -> None:
+    prefixes = [source.prefix for source in SOURCES]
+    assert not any(a != b and a.startswith(b) for a in prefixes for b in prefixes)
+    assert source_of("icl_banking77_5900shot").category == "test-time-learning"
+
+
+def test_the_real_rows_load_with_their_evidence() -> None:
+    task = RowsTask(shared("data", "memoryagentbench", "Conflict_Resolution.json"))
+    episodes = list(task.episodes(0, None))
+    assert sum(len(episode.queries) for episode in episodes) == 400
+    single = [episode for episode in episodes if episode.source.startswith("factconsolidation_sh")]
+    asked = [query for episode in single for query in episode.queries]
+    assert len(asked) == 200
+    assert all(query.metadata.get("evidence") for query in asked)

@@ -1,0 +1,58 @@
+"""QASPER's JSON as rows."""
+
+import json
+from pathlib import Path
+
+import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.rows import check_row
+from deltamem_eval.tasks.qasper import rows_from_qasper
+
+
+def answer(**given: object) -> dict:
+    base = {"unanswerable": False, "extractive_spans": [], "yes_no": None, "free_form_answer": ""}
+    return {"answer": {**base, **given}}
+
+
+def paper(*asked: list[dict]) -> dict:
+    return {
+        "title": "Title",
+        "abstract": "Abstract.",
+        "full_text": [
+            {"section_name": None, "paragraphs": ["One.", " "]},
+            {"section_name": "S", "paragraphs": ["Two."]},
+        ],
+        "qas": [
+            {"question": f"q{index}?", "question_id": f"id{index}", "answers": answers}
+            for index, answers in enumerate(asked)
+        ],
+    }
+
+
+def write(tmp_path: Path, value: object) -> Path:
+    file = tmp_path / "qasper.json"
+    file.write_text(json.dumps(value))
+    return file
+
+
+def test_answers_of_every_kind(tmp_path: Path) -> None:
+    made = paper(
+        [answer(yes_no=True), answer(yes_no=True), answer(yes_no=False)],
+        [answer(extractive_spans=["a b", "c"]), answer(free_form_answer=" free ")],
+        [answer(unanswerable=True)],
+    )
+    (row,) = rows_from_qasper(write(tmp_path, {"p1": made, "p2": paper([answer(unanswerable=True)])}))
+    check_row(row, "row")
+    assert row["context"] == "Title\nAbstract.\nOne.\nS\nTwo.\n"
+    assert row["questions"] == ["q0?", "q1?"]
+    assert row["answers"] == [["Yes", "No"], ["a b, c", "free"]]
+    assert row["metadata"]["qa_pair_ids"] == ["p1_id0", "p1_id1"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [([], "expected an object"), ({"p": {"title": "x"}}, "paper p"), ({"p": paper()}, "no paper")],
+)
+def test_other_files_are_refused(value: object, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        rows_from_qasper(write(tmp_path, value))
