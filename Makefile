@@ -30,7 +30,7 @@ bench: $(STAMP)
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m deltamem_eval.tasks.embedded.build --out tasks/embedded/weights --device $(DEVICE)
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

@@ -9,9 +9,9 @@ from functools import partial
 
 import torch
 from deltamem_eval.methods.delta_mem.scan import scan
+from deltamem_eval.profiling.allocations import Allocations
 from deltamem_eval.provenance import device_line
 from torch import Tensor
-from torch.autograd.graph import saved_tensors_hooks
 
 RANK = 8
 TOLERANCE = 1e-4
@@ -56,18 +56,14 @@ def median_seconds(work: Callable[[], object], repeats: int) -> tuple[float, flo
     return statistics.median(times), min(times), max(times)
 
 
-def saved_bytes(case: dict[str, Tensor]) -> tuple[int, int]:
-    """Bytes the chunked form keeps for its backward, and the largest single tensor among them."""
-    kept: dict[int, int] = {}
-
-    def pack(tensor: Tensor) -> Tensor:
-        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
-
-    with saved_tensors_hooks(pack, lambda tensor: tensor):
-        leaves = {name: tensor.detach().requires_grad_() for name, tensor in case.items()}
-        scan(**leaves, decay=None)
-    return sum(kept.values()), max(kept.values())
+def training_bytes(case: dict[str, Tensor]) -> tuple[int, int]:
+    """Bytes the chunked form keeps between forward and backward, and the most alive in both."""
+    leaves = {name: tensor.detach().requires_grad_() for name, tensor in case.items()}
+    with Allocations() as found:
+        reads, end = scan(**leaves, decay=None)
+        kept = found.live
+        (reads.square().sum() + end.square().sum()).backward()  # type: ignore[no-untyped-call]
+    return kept, found.peak
 
 
 def main() -> None:
@@ -75,7 +71,8 @@ def main() -> None:
     print(device_line("cpu"))
     spread = "chunked ms [min, max]"
     print(
-        f"{'T':>6} {'heads':>5} {'pass':>8} {'naive ms':>10} {spread:>26} {'ratio':>7} {'kept B/token':>13}"
+        f"{'T':>6} {'heads':>5} {'pass':>8} {'naive ms':>10} {spread:>26} {'ratio':>7} "
+        f"{'kept, peak B/token':>20}"
     )
     for tokens in (512, 2048, 8192):
         for heads in (1, 4):
@@ -90,11 +87,12 @@ def main() -> None:
                 slow = median_seconds(partial(once, case, "naive", backward), REPEATS["naive"])
                 fast = median_seconds(partial(once, case, "chunked", backward), REPEATS["chunked"])
                 spread = f"{1e3 * fast[0]:.1f} [{1e3 * fast[1]:.1f}, {1e3 * fast[2]:.1f}]"
-                kept = f"{saved_bytes(case)[0] / tokens:,.0f}" if backward else ""
+                kept, peak = training_bytes(case) if backward else (0, 0)
+                memory = f"{kept / tokens:,.0f}, {peak / tokens:,.0f}" if backward else ""
                 name = "fwd+bwd" if backward else "forward"
                 print(
                     f"{tokens:>6} {heads:>5} {name:>8} {1e3 * slow[0]:>10.1f} {spread:>26} "
-                    f"{slow[0] / fast[0]:>6.1f}x {kept:>13}",
+                    f"{slow[0] / fast[0]:>6.1f}x {memory:>20}",
                     flush=True,
                 )
 

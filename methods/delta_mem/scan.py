@@ -21,8 +21,8 @@ UpdateMode = Literal["standard", "lambda_outside", "no_lambda"]
 Form = Literal["chunked", "naive"]
 
 CHUNK = 16
+SEGMENT = 2048  # tokens whose intermediate tensors are alive at once
 _SHORT = 4  # below this many tokens the loop is quicker
-_SMALLEST_DECAY = 1e-12  # a smaller decay forgets everything a float32 state can hold
 
 
 class Inputs(NamedTuple):
@@ -64,7 +64,7 @@ def scan(
     inputs = _prepare(q, k, v, beta, decay, mode, kind, flat, keep)
     start = state.to(kind).reshape(batch * heads, rank, rank)
     loop = form == "naive" or tokens < _SHORT
-    reads, end = scan_naive(inputs, start) if loop else scan_chunked(inputs, start, chunk)
+    reads, end = scan_naive(inputs, start) if loop else _in_segments(inputs, start, chunk)
     if keep is not None:
         reads = reads * keep[..., None]
     return reads.reshape(batch, heads, tokens, rank), end.reshape(batch, heads, rank, rank)
@@ -126,6 +126,28 @@ def scan_naive(inputs: Inputs, state: Tensor) -> tuple[Tensor, Tensor]:
     return (torch.stack(reads, 1) if reads else torch.zeros_like(inputs.q)), state
 
 
+def _in_segments(inputs: Inputs, state: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
+    """The chunked form, one segment after the other; for a backward pass only the inputs and the states
+    between segments are kept, the rest is computed again.
+    """
+    from torch.utils.checkpoint import checkpoint
+
+    tokens = inputs.q.shape[1]
+    if tokens <= SEGMENT:
+        return scan_chunked(inputs, state, chunk)
+    reads = []
+    for start in range(0, tokens, SEGMENT):
+        piece = Inputs(*(tensor[:, start : start + SEGMENT] for tensor in inputs))
+        if torch.is_grad_enabled():
+            read, state = checkpoint(
+                scan_chunked, piece, state, chunk, use_reentrant=False, preserve_rng_state=False
+            )
+        else:
+            read, state = scan_chunked(piece, state, chunk)
+        reads.append(read)
+    return torch.cat(reads, 1), state
+
+
 def scan_chunked(inputs: Inputs, state: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
     """The same in chunks of `chunk` tokens; shapes as in `scan_naive`. Memory grows linearly with the
     tokens.
@@ -163,23 +185,22 @@ def _split(inputs: Inputs, chunk: int) -> Inputs:
 
 
 def _decays(decay: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Products of decays, as ratios that never exceed 1.
+    """Products of decays within each chunk, by multiplication alone, so that a decay of 0 is exact.
 
     decay: [batch, chunks, chunk, rank]. Returns, for token t and earlier token s of a chunk,
     inner [batch, chunks, rank, t, s] = Π_{s<j<t} λ_j (0 unless s < t), before [..., t, rank] = Π_{j<t} λ_j,
-    and after [..., s, rank] = Π_{j>s} λ_j with the whole chunk's product appended as one more token.
+    and after [..., s, rank] = Π_{j>s} λ_j with the whole chunk's product put before the others.
     """
-    # Differences of long cumulative sums lose digits in float32, so the sums are float64.
-    logs = decay.clamp(min=_SMALLEST_DECAY).log().double()
-    through = logs.cumsum(-2)
-    until = through - logs
-    rows, columns = until.transpose(-1, -2)[..., None], through.transpose(-1, -2)[..., None, :]
-    size = decay.shape[-2]
-    lower = torch.ones(size, size, dtype=torch.bool, device=decay.device).tril(-1)
-    inner = (rows - columns).masked_fill(~lower, -torch.inf).to(decay.dtype).exp()
-    whole = through[..., -1:, :]
-    after = torch.cat([whole - through, whole], -2)
-    return inner, until.to(decay.dtype).exp(), after.to(decay.dtype).exp()
+    batch, chunks, size, rank = decay.shape
+    ones = torch.eye(size + 1, dtype=decay.dtype, device=decay.device)
+    # Column 0 follows the state before the chunk, column s + 1 the write of token s.
+    row = ones[0].expand(batch, chunks, rank, size + 1)
+    rows = []
+    for token in range(size):
+        rows.append(row)
+        row = torch.addcmul(ones[token + 1], row, decay[:, :, token, :, None])
+    products = torch.stack(rows, -2)
+    return products[..., 1:], products[..., 0].transpose(-1, -2), row.transpose(-1, -2)
 
 
 def _right_sides(parts: Inputs, before: Tensor) -> Tensor:
@@ -199,14 +220,19 @@ def _boundary_states(
     Each chunk maps a state row s to M s + b, with M = Π λ · I - Σ_s Λ(C,s) k_s ⊗ response_s, b = Σ_s Λ(C,s)
     alone_s k_s.
     """
-    weights = after[..., :-1, :].transpose(-1, -2)
+    weights = after[..., 1:, :].transpose(-1, -2)
     added = (weights * alone) @ k
     rank = k.shape[-1]
     keys = weights[..., None] * k[:, :, None]
     identity = torch.eye(rank, dtype=k.dtype, device=k.device)
-    maps = after[..., -1, :][..., None, None] * identity - keys.transpose(-1, -2) @ response
+    maps = after[..., 0, :][..., None, None] * identity - keys.transpose(-1, -2) @ response
+    batch, chunks = maps.shape[:2]
+    steps = maps.transpose(0, 1).reshape(chunks, batch * rank, rank, rank)
+    shifts = added.transpose(0, 1).reshape(chunks, batch * rank, rank, 1)
+    column = state.reshape(batch * rank, rank, 1)
     starts = []
-    for step, shift in zip(maps.unbind(1), added.unbind(1), strict=True):
-        starts.append(state)
-        state = (step @ state[..., None])[..., 0] + shift
-    return torch.stack(starts, 1), state
+    for step, shift in zip(steps.unbind(0), shifts.unbind(0), strict=True):
+        starts.append(column)
+        column = torch.baddbmm(shift, step, column)
+    before = torch.stack(starts, 0).reshape(chunks, batch, rank, rank).transpose(0, 1)
+    return before, column.reshape(batch, rank, rank)

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 import torch
-from deltamem_eval.methods.delta_mem.scan import scan
+from deltamem_eval.methods.delta_mem.scan import SEGMENT, scan
+from deltamem_eval.profiling.allocations import Allocations
 from torch import Tensor
 
 MODES = ("standard", "lambda_outside", "no_lambda")
@@ -112,6 +113,36 @@ def test_state_carries_over() -> None:
     second, last = scan(**rest)
     torch.testing.assert_close(torch.cat([first, second], 2), whole, atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(last, end, atol=2e-5, rtol=1e-5)
+
+
+def training_bytes(tokens: int) -> tuple[int, int]:
+    """Bytes kept between forward and backward, and the most alive in both, beyond the inputs."""
+    case = {name: item.requires_grad_() for name, item in inputs(1, 1, tokens, 8).items()}
+    with Allocations() as found:
+        reads, end = scan(**case)
+        kept = found.live
+        (reads.square().sum() + end.square().sum()).backward()
+    return kept, found.peak
+
+
+def test_memory_for_training_grows_linearly_and_holds_no_state_a_token() -> None:
+    (kept, peak), (kept_twice, peak_twice) = training_bytes(4 * SEGMENT), training_bytes(8 * SEGMENT)
+    assert kept_twice <= 2.01 * kept
+    assert peak_twice <= 2.01 * peak
+    assert kept_twice / (8 * SEGMENT) < 8 * 8 * 4  # less than one 8 × 8 state a token
+
+
+def test_gradients_across_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gradients() -> list[Tensor]:
+        case = {name: tensor.requires_grad_() for name, tensor in inputs(2, 2, 75, 4).items()}
+        reads, end = scan(**case)
+        (reads.square().sum() + end.sin().sum()).backward()
+        return [tensor.grad for tensor in case.values() if tensor.grad is not None]
+
+    wanted = gradients()
+    monkeypatch.setattr("deltamem_eval.methods.delta_mem.scan.SEGMENT", 20)
+    for got, value in zip(gradients(), wanted, strict=True):
+        torch.testing.assert_close(got, value, atol=1e-5, rtol=1e-5)
 
 
 def test_half_precision_inputs_are_computed_in_float32() -> None:
