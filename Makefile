@@ -2,7 +2,6 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
-THREADS ?= 2
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*.safetensors' 2>/dev/null)
 
@@ -30,7 +29,7 @@ bench: $(STAMP)
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
+	$(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

@@ -36,10 +36,10 @@ class Rung:
 
 
 RUNGS = (
-    Rung("copying", 48, 0.95, 4000),
-    Rung("records", 48, 0.97, 2500),
-    Rung("plain", 32, 0.97, 1500),
-    Rung("full", 24, 2.0, 1500),
+    Rung("copying", 48, 0.93, 4000),
+    Rung("records", 48, 0.95, 2500),
+    Rung("plain", 32, 0.90, 1500),
+    Rung("full", 24, 2.0, 1100),  # every step is used
 )
 
 
