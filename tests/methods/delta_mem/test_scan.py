@@ -1,6 +1,8 @@
 """The chunked scan against the token loop: values, gradients, masks and extreme gates."""
 
 import itertools
+import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -151,3 +153,15 @@ def test_half_precision_inputs_are_computed_in_float32() -> None:
     assert reads.dtype == end.dtype == torch.float32
     wanted, _ = scan(**{name: item.float() for name, item in case.items()}, form="naive")
     torch.testing.assert_close(reads, wanted, atol=2e-5, rtol=1e-5)
+
+
+CASES = json.loads(Path(__file__).with_name("cases.json").read_text())
+
+
+@pytest.mark.parametrize("form", ["chunked", "naive"])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['mode']}-{len(case['q'])}")
+def test_stored_cases_of_the_plain_recurrence(form: str, case: dict) -> None:
+    given = {name: torch.tensor(case[name])[None, None] for name in ("q", "k", "v", "beta", "decay", "state")}
+    reads, end = scan(**given, mode=case["mode"], form=form, chunk=4)
+    torch.testing.assert_close(reads[0, 0], torch.tensor(case["reads"]), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(end[0, 0], torch.tensor(case["end"]), atol=1e-5, rtol=1e-5)
