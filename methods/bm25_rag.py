@@ -82,25 +82,13 @@ class Bm25Rag(MemoryMethod):
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Retrieve for each question and answer from what was found."""
-        from deltamem_eval.methods.prompt import to_answer
+        from deltamem_eval.methods.retrieved import answer_from_passages
 
         if not queries:
             return []
         found = [self._retrieve(query, min(self._window, self._prompts.room(query))) for query in queries]
-        texts = ["".join(self._texts[index] for index in chosen) for chosen in found]
-        contexts = [
-            [token for index in chosen for token in self._backbone.encode(self._texts[index])]
-            for chosen in found
-        ]
-        prompts = [
-            self._prompts.build(context, query) for context, query in zip(contexts, queries, strict=True)
-        ]
-        requests = [prompt.whole() for prompt in prompts]
-        results = self._backbone.generate(requests)
-        return [
-            to_answer(prompt, result, text, len(context))
-            for prompt, result, text, context in zip(prompts, results, texts, contexts, strict=True)
-        ]
+        passages = [[self._texts[index] for index in chosen] for chosen in found]
+        return answer_from_passages(self._backbone, self._prompts, queries, passages)
 
     def _retrieve(self, query: Query, budget: int) -> list[int]:
         """Indices of the passages to show."""

@@ -19,10 +19,11 @@ from deltamem_eval.methods.delta_mem import (
     trainable_parameters,
 )
 from deltamem_eval.methods.delta_mem.method import MultiWrite, SequenceWrite, TokenWrite
+from deltamem_eval.methods.memorybank.method import MemoryBank
 from deltamem_eval.methods.vanilla import Vanilla
 from tiny import tiny_backbone
 
-CLASSES = (Vanilla, Bm25Rag, TokenWrite, SequenceWrite, MultiWrite)
+CLASSES = (Vanilla, Bm25Rag, MemoryBank, TokenWrite, SequenceWrite, MultiWrite)
 LINES = tuple(f"{name} keeps code {index * 37 % 100}.\n" for index, name in enumerate("abcdefghijkl" * 3))
 CHUNKS = tuple(Chunk(text, index) for index, text in enumerate(LINES))
 
@@ -147,7 +148,7 @@ def test_vanilla_equals_a_plain_forward_over_the_whole_prompt(backbone: Backbone
         assert (answer.text, answer.visible, answer.context_tokens) == (text, context, 60)
 
 
-@pytest.mark.parametrize("kind", [Vanilla, Bm25Rag])
+@pytest.mark.parametrize("kind", [Vanilla, Bm25Rag, MemoryBank])
 @pytest.mark.parametrize("window", [0, 1, 16, 100])
 def test_textual_methods_never_exceed_the_window(
     kind: type[MemoryMethod], window: int, backbone: Backbone, adapters: Path

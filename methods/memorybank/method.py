@@ -1,0 +1,196 @@
+"""MemoryBank behind the harness's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import (
+    Answer,
+    Chunk,
+    Footprint,
+    MemoryMethod,
+    MethodSettings,
+    Overhead,
+    Query,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.methods.memorybank.bank import Bank
+    from deltamem_eval.methods.memorybank.summaries import Summaries
+    from deltamem_eval.overhead import ModelShape
+
+_CHOICES = {"summaries": ("backbone", "none"), "curve": ("paper", "code")}
+
+
+class MemoryBank(MemoryMethod):
+    """Turns and daily summaries, the nearest ones by embedding put into the prompt by date.
+
+    A turn is one chunk. Its day is the chunk's session; where a task has none, every session_tokens of
+    context make a pseudo-day. Options. top_k: pieces retrieved. neighbour_chars: a hit grows by its
+    neighbours of the same day up to that length. summaries: `backbone` writes daily summaries, a history and
+    a portrait; `none` leaves them out. embedder: `backbone`, or a sentence-transformers model's name.
+    forgetting: each new day drops what was not recalled, with probability 1 - R; curve: R = exp(-t/S) of the
+    `paper`, or exp(-tS/5) of the authors' `code`. A new turn recalls what it resembles.
+
+    With real dates as sessions (ISO 8601), days are counted between them; else every session is a day.
+    """
+
+    name: ClassVar[str] = "memorybank"
+    summary: ClassVar[str] = "dated turns and summaries, the nearest by embedding in the prompt"
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "top_k": 2,
+        "neighbour_chars": 200,
+        "summaries": "backbone",
+        "summary_tokens": 400,
+        "embedder": "backbone",
+        "forgetting": False,
+        "curve": "paper",
+        "session_tokens": 512,
+    }
+
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        from deltamem_eval.methods.memorybank.embed import make_embedder
+        from deltamem_eval.methods.memorybank.summaries import Summariser
+        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.prompt import PromptBuilder
+        from deltamem_eval.methods.window import window_size
+
+        self.options = merge_options(self.name, self.defaults, settings.options)
+        for name, allowed in _CHOICES.items():
+            if self.options[name] not in allowed:
+                raise UserError(
+                    f"option {name} of memorybank must be {' or '.join(allowed)}, not {self.options[name]!r}"
+                )
+        self._backbone = backbone
+        self._seed = settings.seed
+        self._prompts = PromptBuilder(backbone)
+        self._window = window_size(backbone, settings.window)
+        self._embed = make_embedder(self.options["embedder"], backbone)
+        self._summarise = Summariser(backbone, self.options["summary_tokens"])
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the context."""
+        self._turns: list[tuple[str, str | None]] = []
+        self._settled: tuple[Bank, Summaries] | None = None
+
+    def write(self, chunk: Chunk) -> None:
+        """Append a turn."""
+        self._turns.append((chunk.text, chunk.session))
+        self._settled = None
+
+    def _days(self) -> list[int]:
+        """The day of every turn, never falling."""
+        if all(session is None for _, session in self._turns):
+            days, held = [], 0
+            for text, _ in self._turns:
+                days.append(held // self.options["session_tokens"])
+                held += self._backbone.length(text)
+            return days
+        sessions = list(dict.fromkeys(str(session) for _, session in self._turns))
+        numbers = _calendar(sessions) or {session: index for index, session in enumerate(sessions)}
+        return [numbers[str(session)] for _, session in self._turns]
+
+    def _settle(self) -> tuple[Bank, Summaries]:
+        """The bank of everything written so far: a function of the turns and the seed alone."""
+        from deltamem_eval.methods.memorybank.bank import SUMMARY, TURN, Bank, Piece
+        from deltamem_eval.methods.memorybank.summaries import EMPTY
+
+        if self._settled is not None:
+            return self._settled
+        bank, days = Bank(), self._days()
+        vectors = self._embed([text for text, _ in self._turns])
+        rng = Random(f"forgetting/{self._seed}")
+        for number, ((text, _), day) in enumerate(zip(self._turns, days, strict=True)):
+            if self.options["forgetting"]:
+                if number and day != days[number - 1]:
+                    bank.forget(day, self.options["curve"], rng)
+                bank.recall(bank.nearest(vectors[number], self.options["top_k"]), day)
+            bank.add(Piece(TURN, day, text, recalled=day), vectors[number])
+        made = EMPTY
+        if self.options["summaries"] == "backbone" and self._turns:
+            made = self._summarise(self._texts_by_day(days))
+            listed = [(day, text) for day, text in made.days.items() if text.strip()]
+            for (day, text), vector in zip(listed, self._embed([text for _, text in listed]), strict=True):
+                bank.add(Piece(SUMMARY, day, f"{text}\n", recalled=day), vector)
+        self._settled = bank, made
+        return self._settled
+
+    def _texts_by_day(self, days: list[int]) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for (text, _), day in zip(self._turns, days, strict=True):
+            found[day] = found.get(day, "") + text
+        return found
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Retrieve for each question and answer from what was found; recalls of questions leave no trace."""
+        from deltamem_eval.methods.retrieved import answer_from_passages
+
+        if not queries:
+            return []
+        passages = [self._retrieve(query, min(self._window, self._prompts.room(query))) for query in queries]
+        return answer_from_passages(self._backbone, self._prompts, queries, passages)
+
+    def _retrieve(self, query: Query, budget: int) -> list[str]:
+        """Texts to show: portrait and history where they fit beside the hits, then hits by day."""
+        if not self._turns or budget <= 0:
+            return []
+        bank, made = self._settle()
+        question = str(query.metadata.get("question", query.prompt))
+        shown: set[int] = set()
+        for hit in bank.nearest(self._embed([question])[0], self.options["top_k"]):
+            for group in (bank.around(hit, self.options["neighbour_chars"]), [hit]):
+                new = [index for index in group if index not in shown]
+                size = sum(self._backbone.length(bank.pieces[index].text) for index in new)
+                if size <= budget:
+                    shown.update(new)
+                    budget -= size
+                    break
+        opening = []
+        for text in (made.portrait, made.history):
+            size = self._backbone.length(f"{text}\n")
+            if text.strip() and size <= budget:
+                opening.append(f"{text}\n")
+                budget -= size
+        ordered = sorted(shown, key=lambda index: (bank.pieces[index].day, index))
+        return [*opening, *(bank.pieces[index].text for index in ordered)]
+
+    def snapshot(self) -> Snapshot:
+        """The turns; everything else follows from them."""
+        return Snapshot({}, {"turns": [list(turn) for turn in self._turns]})
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put the turns back; the bank is kept where they are the same."""
+        turns = [(str(text), session) for text, session in snapshot.meta["turns"]]
+        if turns != self._turns:
+            self._turns, self._settled = turns, None
+
+    def footprint(self) -> Footprint:
+        """Bytes of all texts, and of the embeddings at 4 bytes a number."""
+        bank, made = self._settle()
+        texts = [piece.text for piece in bank.pieces]
+        texts += [*made.traits.values(), made.history, made.portrait]
+        vectors = sum(vector.numel() for vector in bank.vectors)
+        return Footprint(text=sum(len(text.encode("utf-8")) for text in texts), index=4 * vectors)
+
+    @classmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Nothing is added to the backbone; a separate embedder's weights are its own."""
+        return Overhead(0, 0)
+
+
+def _calendar(sessions: list[str]) -> dict[str, int] | None:
+    """Days since the first date, where every session begins with one and they do not go back."""
+    try:
+        dates = [date.fromisoformat(session[:10]) for session in sessions]
+    except ValueError:
+        return None
+    if dates != sorted(dates):
+        return None
+    return {session: (day - dates[0]).days for session, day in zip(sessions, dates, strict=True)}
