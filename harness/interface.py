@@ -176,6 +176,16 @@ class MemoryMethod(ABC):
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Added parameters on a backbone of this shape; exact, from the shape alone."""
 
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """Content hashes of trained parts other than the adapter; they belong to a cell's identity."""
+        return {}
+
+    @classmethod
+    def label(cls, options: Mapping[str, Any]) -> str:
+        """The method's name in tables, with whatever a reader must know of it."""
+        return cls.name
+
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Added parameters as loaded; differs from `overhead` where trained weights chose another size."""
         return self.overhead(shape, options)

@@ -17,7 +17,7 @@ import torch
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION, training_row
 
 if TYPE_CHECKING:
-    from deltamem_eval.methods.delta_mem.train import Example
+    from deltamem_eval.methods.training import Example
 
 POLICIES = ("token-write", "sequence-write", "multi-write")
 STEPS, BATCH, QUESTIONS, LR, WARMUP = 1500, 20, 12, 5e-3, 0.03
@@ -38,8 +38,12 @@ class FreshEpisodes:
         rng = Random(f"adapter/{self._seed}/{step}")
         return [self._example(rng) for _ in range(self._batch)]
 
+    def identity(self) -> str:
+        """The generator's version and what it is asked for."""
+        return f"embedded/{GENERATOR_VERSION}/{self._seed}/{self._batch}/{LONGEST}/{QUESTIONS}"
+
     def _example(self, rng: Random) -> Example:
-        from deltamem_eval.methods.delta_mem.train import Example
+        from deltamem_eval.methods.training import Example
 
         row = training_row(rng, LONGEST, QUESTIONS)
         messages = tuple(tuple(self._encode(line)) for line in row["context"].splitlines(keepends=True))
@@ -54,7 +58,8 @@ def train_adapter(policy: str, backbone: Path, out: Path, device: str, seed: int
     """Train one adapter on the frozen backbone by the code of `deltamem-eval train`; resumable."""
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.methods.delta_mem.method import POLICIES as CLASSES
-    from deltamem_eval.methods.delta_mem.train import CHECKPOINT, TrainSettings, train
+    from deltamem_eval.methods.delta_mem.train import train
+    from deltamem_eval.methods.training import CHECKPOINT, TrainSettings
 
     loaded = load_backbone(str(backbone), device, "float32")
     settings = TrainSettings(

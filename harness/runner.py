@@ -51,6 +51,7 @@ def cell_identity(cell: Cell, task: Task, backbone: Backbone, limit: int | None)
         "dtype": backbone.dtype,
         "adapter": _adapter_hash(cell.adapter),
         "options": {**kind.defaults, **cell.options},
+        "parts": kind.parts(cell.options),
         "window": cell.window,
         "seed": cell.seed,
         "limit": limit,
@@ -113,6 +114,7 @@ def run_cell(
 def _effective(method: MemoryMethod, backbone: Backbone, cell: Cell) -> dict[str, Any]:
     overhead = method.added(backbone.shape(), cell.options)
     return {
+        "label": method.label(cell.options),
         "overhead": {**asdict(overhead), "backbone": backbone.parameters()},
         "batch_size": backbone.batch_size,
         "device": str(backbone.device),

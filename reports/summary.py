@@ -47,7 +47,8 @@ class Group:
     @property
     def label(self) -> str:
         """Method, and control in brackets."""
-        return self.method if self.control is None else f"{self.method} [{self.control}]"
+        name = str(self.effective.get("label", self.method))
+        return name if self.control is None else f"{name} [{self.control}]"
 
 
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:

@@ -25,10 +25,10 @@ def train(
 ) -> None:
     """Train a δ-mem adapter by the paper's objective; the same command goes on from the last checkpoint."""
     from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.methods.delta_mem.examples import examples_from_rows
     from deltamem_eval.methods.delta_mem.method import POLICIES
-    from deltamem_eval.methods.delta_mem.train import Fixed, TrainSettings
     from deltamem_eval.methods.delta_mem.train import train as run_training
+    from deltamem_eval.methods.examples import examples_from_rows
+    from deltamem_eval.methods.training import Fixed, TrainSettings
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
     from rich.console import Console
     from rich.progress import Progress

@@ -8,7 +8,8 @@ import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.methods.delta_mem import DeltaMemConfig, detach, load_adapter
 from deltamem_eval.methods.delta_mem.hooks import trainable_parameters
-from deltamem_eval.methods.delta_mem.train import Example, Fixed, TrainSettings, train
+from deltamem_eval.methods.delta_mem.train import train
+from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from tiny import tiny_backbone
 
 SETTINGS = TrainSettings(steps=12, batch=4, lr=5e-3, save_every=4, write_length=64)
@@ -51,6 +52,9 @@ def test_a_stopped_training_goes_on_to_the_same_end(model: torch.nn.Module, tmp_
                 raise KeyboardInterrupt
             return list(source.batch(step))
 
+        def identity(self) -> str:
+            return source.identity()
+
     detach(model)
     with pytest.raises(KeyboardInterrupt):
         train(model, DeltaMemConfig(), Stopping(), SETTINGS, tmp_path / "parts")
@@ -58,6 +62,13 @@ def test_a_stopped_training_goes_on_to_the_same_end(model: torch.nn.Module, tmp_
     assert [(row["step"], row["loss"]) for row in parts] == [(row["step"], row["loss"]) for row in whole]
     with pytest.raises(UserError, match="other settings"):
         run(model, tmp_path / "parts", TrainSettings(steps=13, batch=4))
+    detach(model)
+    other = Fixed(examples()[:4], SETTINGS.batch, SETTINGS.seed)
+    with pytest.raises(UserError, match="or data"):
+        train(model, DeltaMemConfig(), other, SETTINGS, tmp_path / "parts")
+    (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"torn")
+    with pytest.raises(UserError, match="is damaged"):
+        run(model, tmp_path / "parts")
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_step(model: torch.nn.Module, tmp_path: Path) -> None:

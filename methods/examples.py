@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from deltamem_eval.backbone import Backbone
 from deltamem_eval.interface import Episode
-from deltamem_eval.methods.delta_mem.train import Example
 from deltamem_eval.methods.prompt import PromptBuilder
+from deltamem_eval.methods.training import Example
 
 
 def examples_from_rows(backbone: Backbone, episodes: Sequence[Episode]) -> list[Example]:

@@ -1,0 +1,144 @@
+"""The llmlingua package's compressor over any local token classifier: no network, no remote code."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from deltamem_eval.errors import UserError
+
+# The package tells word beginnings by the model's name: the family's own stands for any folder.
+_FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}
+_SEQUENCE = 512  # the package pads every chunk to this many positions
+
+
+class Compressor(Protocol):
+    """Text to compressed text."""
+
+    def __call__(self, text: str, target_tokens: int) -> str:
+        """Keep the words most worth keeping, about `target_tokens` backbone tokens of them."""
+
+
+class _Counter:
+    """Stands where the package expects OpenAI's tokenizer: budgets are then in backbone tokens."""
+
+    def __init__(self, encode: Callable[[str], list[int]]) -> None:
+        self.encode = encode
+
+
+def load_compressor(
+    classifier: str, encode: Callable[[str], list[int]], device: str, force_tokens: str
+) -> Compressor:
+    """A compressor from a hub name or a folder; random states are left as they were.
+
+    encode: the backbone's tokenizer. force_tokens: characters that are always kept. Raises UserError for a
+    model that is not to be had, is no classifier of two labels, or is of a family the package cannot read.
+    """
+    try:
+        from llmlingua import PromptCompressor
+    except ImportError:
+        raise UserError(
+            "llmlingua2 needs the llmlingua package: pip install 'deltamem-eval[llmlingua2]'"
+        ) from None
+    family = _check(classifier)
+
+    class LocalCompressor(PromptCompressor):  # type: ignore[misc]
+        """The package's class without its constructor, which asks the network for a tokenizer."""
+
+        def __init__(self) -> None:
+            self.use_llmlingua2, self.use_slingua = True, False
+            self.retrieval_model = self.retrieval_model_name = None
+            self.open_api_config: dict[str, Any] = {}
+            self.cache_bos_num, self.prefix_bos_num = 10, 100
+            self.load_model(classifier, device, {"trust_remote_code": False})
+            self.model_name = family
+            self.oai_tokenizer = _Counter(encode)
+            self.model.eval()
+            with random_states_kept():
+                self.init_llmlingua2()
+
+    made = LocalCompressor()
+
+    def compress(text: str, target_tokens: int) -> str:
+        if not text.strip():
+            return text
+        found = made.compress_prompt_llmlingua2(
+            [text],
+            target_token=target_tokens,
+            force_tokens=list(force_tokens),
+            drop_consecutive=True,
+        )
+        return tidy(found["compressed_prompt"], text)
+
+    return compress
+
+
+def tidy(compressed: str, original: str) -> str:
+    """Undo the package's joining of words by spaces where the original had none: before a line's end, and
+    before its first word.
+    """
+    text = compressed.replace(" \n", "\n").strip(" ")
+    return f" {text}" if original.startswith(" ") and not text.startswith("\n") else text
+
+
+def _check(classifier: str) -> str:
+    """The package's name for the classifier's family. Raises UserError where it cannot serve."""
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(classifier, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"cannot load the classifier '{classifier}': {first}") from None
+    if config.model_type not in _FAMILIES:
+        raise UserError(
+            f"the classifier '{classifier}' is a {config.model_type}; LLMLingua-2 reads "
+            f"{' and '.join(_FAMILIES)} classifiers"
+        )
+    if not any("ForTokenClassification" in name for name in config.architectures or []):
+        raise UserError(f"'{classifier}' is no token classifier: its config names {config.architectures}")
+    if config.num_labels != 2:
+        raise UserError(
+            f"the classifier '{classifier}' has {config.num_labels} labels; LLMLingua-2 needs two: drop, keep"
+        )
+    least = _SEQUENCE + (2 if config.model_type == "xlm-roberta" else 0)
+    if config.max_position_embeddings < least:
+        raise UserError(
+            f"the classifier '{classifier}' has {config.max_position_embeddings} positions; "
+            f"LLMLingua-2 needs at least {least}"
+        )
+    return _FAMILIES[config.model_type]
+
+
+@contextmanager
+def random_states_kept() -> Iterator[None]:
+    """Put Python's, numpy's and torch's random states and cuDNN's flags back afterwards."""
+    python, arrays, tensors = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    flags = torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(arrays)
+        torch.set_rng_state(tensors)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+        torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
+
+
+def classifier_hash(classifier: str) -> str:
+    """Content hash of a local classifier's files, or its hub name."""
+    from deltamem_eval.hashing import hash_files
+
+    folder = Path(classifier)
+    if not folder.is_dir():
+        return classifier
+    return hash_files(
+        path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".txt")
+    )

@@ -1,0 +1,151 @@
+"""LLMLingua-2 behind the harness's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import (
+    Answer,
+    Chunk,
+    Footprint,
+    MemoryMethod,
+    MethodSettings,
+    Overhead,
+    Query,
+    Snapshot,
+)
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.overhead import ModelShape
+
+EMBEDDED = "embedded"
+_TRIES = 6
+
+
+class LlmLingua2(MemoryMethod):
+    """The context compressed, without knowing the questions, to the window's tokens by a token classifier.
+
+    Options. classifier: a token classifier with labels drop and keep, by hub name (Microsoft's:
+    microsoft/llmlingua-2-xlm-roberta-large-meetingbank) or folder; `embedded` is a tiny one trained on the
+    embedded world, which is not Microsoft's. force_tokens: characters always kept. The package keeps words
+    above a percentile in each chunk of 510 tokens (the paper ranks them over the whole text); the target is
+    lowered until the compressed text fits, and what still does not is cut at its beginning.
+    """
+
+    name: ClassVar[str] = "llmlingua2"
+    summary: ClassVar[str] = "the context compressed to the window by a token classifier"
+    defaults: ClassVar[Mapping[str, Any]] = {"classifier": EMBEDDED, "force_tokens": "\n?!."}
+
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        from deltamem_eval.methods.llmlingua2.compressor import load_compressor
+        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.shared_prefix import SharedPrefix
+        from deltamem_eval.methods.window import Window, window_size
+
+        self.options = merge_options(self.name, self.defaults, settings.options)
+        if self.options["classifier"] == EMBEDDED and backbone.name != EMBEDDED:
+            raise UserError(
+                "the embedded classifier knows the embedded world alone: give --option classifier=NAME, for "
+                "example microsoft/llmlingua-2-xlm-roberta-large-meetingbank"
+            )
+        self._backbone = backbone
+        self._size = window_size(backbone, settings.window)
+        self._window = Window(backbone, self._size)
+        self._shared = SharedPrefix(backbone, self._window)
+        self._compress = load_compressor(
+            classifier_path(self.options["classifier"]),
+            backbone.encode,
+            str(backbone.device),
+            self.options["force_tokens"],
+        )
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the context."""
+        self._texts: list[str] = []
+        self._settled = False
+        self._window.ids, self._window.seen = [], 0
+        self._shared.clear()
+
+    def write(self, chunk: Chunk) -> None:
+        """Take in a chunk; compression waits until all are there, so that they share the budget."""
+        self._texts.append(chunk.text)
+        self._settled = False
+
+    def _settle(self) -> None:
+        """Compress everything written so far into the window."""
+        if self._settled:
+            return
+        self._settled = True
+        ids = self._backbone.encode(self._compressed("".join(self._texts))) if self._size else []
+        self._window.ids = ids[-self._size :] if self._size else []
+        self._window.seen = len(ids)
+        self._shared.clear()
+
+    def _compressed(self, text: str) -> str:
+        """The text itself where it fits, else compressed until it does, or nearly so."""
+        target = self._size
+        if self._backbone.length(text) <= target:
+            return text
+        shorter = text
+        for _ in range(_TRIES):
+            shorter = self._compress(text, max(target, 1))
+            length = self._backbone.length(shorter)
+            if length <= self._size:
+                break
+            target = max(int(target * self._size / length * 0.98), 1)
+        return shorter
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer from the compressed text, which is read once however many questions there are."""
+        self._settle()
+        return self._shared.answer(queries)
+
+    def snapshot(self) -> Snapshot:
+        """The context's text, so that writing can go on, and the compressed text's ids."""
+        self._settle()
+        meta = {"texts": list(self._texts), "ids": list(self._window.ids), "seen": self._window.seen}
+        return Snapshot({}, meta)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put both back; the prefilled prefix is kept where it still fits."""
+        self._texts = list(snapshot.meta["texts"])
+        self._window.ids = list(snapshot.meta["ids"])
+        self._window.seen = int(snapshot.meta["seen"])
+        self._settled = True
+
+    def footprint(self) -> Footprint:
+        """The compressed text with its keys and values; the raw text is kept for further writing alone."""
+        self._settle()
+        text = len(self._backbone.decode(self._window.ids).encode("utf-8"))
+        return Footprint(text=text, kv=self._shared.bytes)
+
+    @classmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Nothing is added to the backbone; the classifier is a model of its own."""
+        return Overhead(0, 0)
+
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """The classifier's content hash."""
+        from deltamem_eval.methods.llmlingua2.compressor import classifier_hash
+
+        return {"classifier": classifier_hash(classifier_path({**cls.defaults, **options}["classifier"]))}
+
+    @classmethod
+    def label(cls, options: Mapping[str, Any]) -> str:
+        """Says which classifier, where it is the embedded one."""
+        own = {**cls.defaults, **options}["classifier"] == EMBEDDED
+        return f"{cls.name} (embedded classifier)" if own else cls.name
+
+
+def classifier_path(name: str) -> str:
+    """Folder or hub name of the classifier an option names."""
+    if name != EMBEDDED:
+        return name
+    from deltamem_eval.backbone import embedded_folder
+
+    return str(embedded_folder() / "llmlingua2")

@@ -1,0 +1,223 @@
+"""The training loop of every trained method: resumable, logged, stopped by a loss that is not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json
+from torch import Tensor, nn
+
+IGNORED = -100
+CHECKPOINT = "checkpoint.pt"
+LOG = "train_log.jsonl"
+Report = Callable[[dict[str, Any]], None]
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """The recipe of arXiv 2605.12357 as defaults.
+
+    steps: updates (2,219 contexts once, 32 an update). batch: contexts an update. write_length,
+    answer_length: tokens kept of a context and of an answer.
+    """
+
+    steps: int = 70
+    batch: int = 32
+    lr: float = 2e-4
+    warmup: float = 0.1
+    weight_decay: float = 0.0
+    clip: float = 1.0
+    write_length: int = 8192
+    answer_length: int = 512
+    seed: int = 42
+    save_every: int = 50
+
+
+@dataclass(frozen=True)
+class Example:
+    """One context as messages of token ids, and its questions: (prompt ids, answer ids)."""
+
+    messages: tuple[tuple[int, ...], ...]
+    questions: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+
+
+class Source(Protocol):
+    """Where examples come from: the batch of a step, the same whenever it is asked for."""
+
+    def batch(self, step: int) -> Sequence[Example]:
+        """The examples of one update."""
+
+    def identity(self) -> str:
+        """Hash of all that decides the examples; a checkpoint goes on with the same data only."""
+
+
+class Fixed:
+    """Examples held in memory, reshuffled every epoch."""
+
+    def __init__(self, examples: Sequence[Example], batch: int, seed: int) -> None:
+        if not any(example.questions for example in examples):
+            raise UserError("the training data hold no episode with a question")
+        self._examples, self._batch, self._seed = examples, batch, seed
+
+    def batch(self, step: int) -> Sequence[Example]:
+        """The examples of one update: consecutive ones of the epoch's order."""
+        start = step * self._batch
+        return [self._at(position) for position in range(start, start + self._batch)]
+
+    def _at(self, position: int) -> Example:
+        epoch, index = divmod(position, len(self._examples))
+        generator = torch.Generator().manual_seed(self._seed + epoch)
+        return self._examples[int(torch.randperm(len(self._examples), generator=generator)[index])]
+
+    def identity(self) -> str:
+        """Hash of every example."""
+        return hash_json([asdict(example) for example in self._examples])
+
+
+def fit(
+    parameters: Sequence[nn.Parameter],
+    loss_at: Callable[[int], Tensor],
+    settings: TrainSettings,
+    out: Path,
+    identity: dict[str, Any],
+    report: Report = lambda _: None,
+) -> None:
+    """AdamW over `parameters`, with linear warm-up, cosine decay and clipping, logging to `out`.
+
+    loss_at: the loss of an update, a function of its number alone. identity: JSON values that must be the
+    same for a checkpoint in `out` to be gone on with. Raises UserError where the loss stops being finite (the
+    last good checkpoint is kept) or where the checkpoint is of other settings.
+    """
+    optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, settings))
+    state = _State(out, {**identity, "settings": asdict(settings)}, list(parameters), optimiser, schedule)
+    began = time.perf_counter()
+    for step in range(state.resume(), settings.steps):
+        loss = loss_at(step)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(
+                f"the loss became {value} at step {step}: lower --lr; {out} keeps the last good state"
+            )
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
+        optimiser.step()
+        schedule.step()
+        row = {
+            "step": step + 1,
+            "loss": value,
+            "gradient_norm": norm,
+            "lr": schedule.get_last_lr()[0],
+            "seconds": time.perf_counter() - began,
+        }
+        with (out / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+        report(row)
+        if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
+            state.save(step + 1)
+
+
+def rate(step: int, settings: TrainSettings) -> float:
+    """Share of the peak learning rate at an update: linear warm-up, then a half cosine to zero."""
+    warm = max(round(settings.warmup * settings.steps), 1)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(settings.steps - warm, 1)))
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds."""
+
+    out: Path
+    identity: dict[str, Any]
+    parameters: list[nn.Parameter]
+    optimiser: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+
+    def save(self, step: int) -> None:
+        """Write a checkpoint beside the old one, then put it in its place."""
+        state = {
+            "identity": json.dumps(self.identity),
+            "step": step,
+            "parameters": [parameter.detach().clone() for parameter in self.parameters],
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+        }
+        temporary = self.out / f"{CHECKPOINT}.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.out / CHECKPOINT)
+
+    def resume(self) -> int:
+        """Load a checkpoint if there is one; the number of updates already made."""
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {self.out}: {error.strerror or error}") from error
+        file = self.out / CHECKPOINT
+        if not file.is_file():
+            (self.out / LOG).unlink(missing_ok=True)
+            return 0
+        state = _read_checkpoint(file)
+        if state["identity"] != json.dumps(self.identity):
+            raise UserError(f"{file} was made with other settings or data: choose another --out or remove it")
+        with torch.no_grad():
+            for parameter, value in zip(self.parameters, state["parameters"], strict=True):
+                parameter.copy_(value)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        _trim_log(self.out / LOG, state["step"])
+        return int(state["step"])
+
+
+def _read_checkpoint(file: Path) -> dict[str, Any]:
+    try:
+        state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader raises many kinds for a damaged file
+        raise UserError(f"{file} is damaged: remove it to begin anew ({type(error).__name__})") from None
+    return state
+
+
+def _trim_log(file: Path, step: int) -> None:
+    """Drop the lines of updates that the checkpoint does not hold."""
+    if file.is_file():
+        lines = file.read_text(encoding="utf-8").splitlines(keepends=True)[:step]
+        file.write_text("".join(lines), encoding="utf-8")
+
+
+def answer_batch(
+    pairs: Sequence[tuple[Sequence[int], Sequence[int]]], answer_length: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Right-padded ids, mask and labels [rows, tokens] of prompts followed by their answers."""
+    rows = [(prompt, answer[:answer_length]) for prompt, answer in pairs]
+    width = max(len(prompt) + len(answer) for prompt, answer in rows)
+    tokens = torch.zeros(len(rows), width, dtype=torch.long)
+    labels = torch.full((len(rows), width), IGNORED)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for index, (prompt, answer) in enumerate(rows):
+        end = len(prompt) + len(answer)
+        tokens[index, :end] = torch.tensor([*prompt, *answer])
+        labels[index, len(prompt) : end] = torch.tensor(answer)
+        mask[index, :end] = 1
+    return tokens.to(device), mask.to(device), labels.to(device)
+
+
+def answer_loss(model: Any, tokens: Tensor, mask: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of the labelled tokens [rows, tokens], in float32."""
+    hidden = model.get_decoder()(tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
+    wanted = labels[:, 1:]
+    live = wanted != IGNORED
+    logits = model.get_output_embeddings()(hidden[live]).float()
+    cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2
+    if cap is not None:
+        logits = cap * torch.tanh(logits / cap)
+    return nn.functional.cross_entropy(logits, wanted[live])
