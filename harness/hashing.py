@@ -8,7 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from deltamem_eval.errors import UserError
+
 DIGITS = 16
+_WEIGHTS = (".safetensors", ".bin", ".pt")
 
 
 def hash_json(value: Any) -> str:
@@ -28,6 +31,19 @@ def hash_ids(ids: Sequence[int]) -> str:
     for token in ids:
         digest.update(token.to_bytes(4, "little"))
     return digest.hexdigest()[:DIGITS]
+
+
+def hash_weights(folder: str | Path) -> str:
+    """Hash of a folder's configs and weights; logs and checkpoints do not count.
+
+    Raises UserError where there are no weights.
+    """
+    place = Path(folder)
+    found = [path for path in place.glob("*") if path.suffix in (*_WEIGHTS, ".json", ".txt")]
+    found = [path for path in found if path.stem != "checkpoint"]
+    if not any(path.suffix in _WEIGHTS for path in found):
+        raise UserError(f"no weights in {folder}")
+    return hash_files(found)
 
 
 def hash_files(paths: Iterable[Path]) -> str:

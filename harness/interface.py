@@ -177,6 +177,13 @@ class MemoryMethod(ABC):
         """Added parameters on a backbone of this shape; exact, from the shape alone."""
 
     @classmethod
+    def adapter_hash(cls, folder: str) -> str:
+        """Content hash of trained weights; it belongs to a cell's identity. Raises UserError for none."""
+        from deltamem_eval.hashing import hash_weights
+
+        return hash_weights(folder)
+
+    @classmethod
     def parts(cls, options: Mapping[str, Any]) -> dict[str, str]:
         """Content hashes of trained parts other than the adapter; they belong to a cell's identity."""
         return {}

@@ -130,7 +130,7 @@ def _part(folder: Path) -> str:
     from safetensors import safe_open
 
     (file,) = folder.glob("*.safetensors")
-    with safe_open(file, "pt") as weights:  # type: ignore[no-untyped-call]
+    with safe_open(file, "pt") as weights:
         count = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
     rows = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
     steps = sum(row["step"] for row, after in zip(rows, [*rows[1:], None], strict=True) if _ends(row, after))

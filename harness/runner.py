@@ -49,7 +49,7 @@ def cell_identity(cell: Cell, task: Task, backbone: Backbone, limit: int | None)
         "model": backbone.name,
         "weights": backbone.identity,
         "dtype": backbone.dtype,
-        "adapter": _adapter_hash(cell.adapter),
+        "adapter": None if cell.adapter is None else kind.adapter_hash(cell.adapter),
         "options": {**kind.defaults, **cell.options},
         "parts": kind.parts(cell.options),
         "window": cell.window,
@@ -57,14 +57,6 @@ def cell_identity(cell: Cell, task: Task, backbone: Backbone, limit: int | None)
         "limit": limit,
         "prompts": _prompt_version(),
     }
-
-
-def _adapter_hash(adapter: str | None) -> str | None:
-    if adapter is None:
-        return None
-    from deltamem_eval.methods.delta_mem import adapter_hash
-
-    return adapter_hash(adapter)
 
 
 def _prompt_version() -> int:

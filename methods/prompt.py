@@ -78,6 +78,13 @@ class PromptBuilder:
         request = Request(tuple(self._backbone.encode(text)), query.max_new_tokens, query.stop)
         return Prompt(self.prefix(context), request)
 
+    def answer_ids(self, text: str) -> list[int]:
+        """Ids of an answer as it must end in a run: by the end of the turn in a chat, else by a newline."""
+        tokenizer = self._backbone.tokenizer
+        if getattr(tokenizer, "chat_template", None):
+            return [*self._backbone.encode(text), int(tokenizer.eos_token_id)]
+        return self._backbone.encode(f" {text}\n")
+
     def room(self, query: Query) -> int:
         """Context tokens that fit beside this query and its answer.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
 
-class Allocations(TorchDispatchMode):
+class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the storages that operations make inside the `with` block, until they are freed.
 
     live, peak: bytes now, and the most at any time. Tensors made before the block do not count. Memory that
@@ -18,7 +19,7 @@ class Allocations(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = 0
         self.peak = 0
         self._known: set[int] = set()
@@ -50,8 +51,9 @@ class Allocations(TorchDispatchMode):
         self.live -= size
 
 
-def peak_of(work: Any, *arguments: Any) -> int:
+def peak_of(work: Callable[..., object], *arguments: object) -> int:
     """The most bytes alive during one call of `work`, beyond what was there before."""
-    with Allocations() as allocations:
+    allocations = Allocations()
+    with allocations:
         work(*arguments)
     return allocations.peak

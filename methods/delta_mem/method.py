@@ -176,6 +176,13 @@ class DeltaMem(MemoryMethod):
 
         return DeltaMemConfig(num_state_heads=cls.state_heads, memory_write_granularity=cls.granularity)
 
+    @classmethod
+    def adapter_hash(cls, folder: str) -> str:
+        """Content hash of the adapter's config and weights."""
+        from deltamem_eval.methods.delta_mem.adapter import adapter_hash
+
+        return adapter_hash(folder)
+
     def close(self) -> None:
         """Take the memory off the backbone."""
         from deltamem_eval.methods.delta_mem.hooks import detach

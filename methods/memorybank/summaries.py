@@ -46,8 +46,8 @@ class Summariser:
         traits = self._each([text + _PERSON for text in days.values()])
         history = self._each(["\n".join(events) + _HISTORY])[0] if events else ""
         portrait = self._each(["\n".join(traits) + _PORTRAIT])[0] if traits else ""
-        by_day = (dict(zip(days, texts, strict=True)) for texts in (events, traits))
-        return Summaries(*by_day, history, portrait)
+        by_day = [dict(zip(days, texts, strict=True)) for texts in (events, traits)]
+        return Summaries(by_day[0], by_day[1], history, portrait)
 
     def _each(self, prompts: Sequence[str]) -> list[str]:
         from deltamem_eval.backbone import Request

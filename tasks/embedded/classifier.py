@@ -63,7 +63,6 @@ def new_classifier(tokenizer: Any) -> Any:
         num_attention_heads=4,
         intermediate_size=256,
         max_position_embeddings=512,
-        num_labels=2,
         id2label={DROP: "drop", KEEP: "keep"},
         label2id={"drop": DROP, "keep": KEEP},
         pad_token_id=tokenizer.pad_token_id,

@@ -10,6 +10,8 @@ from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MemoryMethod, MethodSettings, Query
 from deltamem_eval.methods.bm25_rag import Bm25Rag
+from deltamem_eval.methods.context2lora.lora import Lora
+from deltamem_eval.methods.context2lora.method import Context2Lora
 from deltamem_eval.methods.delta_mem import (
     DeltaMemConfig,
     attach,
@@ -24,6 +26,7 @@ from deltamem_eval.methods.vanilla import Vanilla
 from tiny import tiny_backbone
 
 CLASSES = (Vanilla, Bm25Rag, MemoryBank, TokenWrite, SequenceWrite, MultiWrite)
+ALL = (*CLASSES, Context2Lora)  # a static adapter changes the backbone even with no context
 LINES = tuple(f"{name} keeps code {index * 37 % 100}.\n" for index, name in enumerate("abcdefghijkl" * 3))
 CHUNKS = tuple(Chunk(text, index) for index, text in enumerate(LINES))
 
@@ -52,6 +55,12 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> Path:
             parameter.data.normal_(0, 0.5, generator=generator)
         save_adapter(model, root / kind.name)
         detach(model)
+    lora = Lora.fresh(tiny_backbone().model, 4, ("q_proj", "v_proj"))
+    generator = torch.Generator().manual_seed(6)
+    for parameter in lora.parameters():
+        parameter.data.normal_(0, 0.3, generator=generator)
+    lora.save(root / Context2Lora.name)
+    lora.remove()
     return root
 
 
@@ -60,7 +69,7 @@ def make(
 ) -> MemoryMethod:
     detach(backbone.model)
     adapter = str(adapters / kind.name) if kind.trained else None
-    options = {"write_length": 100} if kind.trained else {}
+    options = {"write_length": 100} if "write_length" in kind.defaults else {}
     return kind(backbone, MethodSettings(window=window, adapter=adapter, options=options))
 
 
@@ -69,7 +78,7 @@ def texts(method: MemoryMethod, asked: list[Query]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("window", [0, 60, None])
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", ALL)
 def test_order_and_batch_size_change_no_answer(
     kind: type[MemoryMethod], window: int | None, backbone: Backbone, adapters: Path
 ) -> None:
@@ -85,9 +94,10 @@ def test_order_and_batch_size_change_no_answer(
         assert texts(method, order) == wanted
     one_by_one = {query.id: method.answer([query])[0].text for query in queries()}
     assert one_by_one == wanted
+    method.close()
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", ALL)
 def test_answering_and_restoring_leave_the_memory_as_it_was(
     kind: type[MemoryMethod], backbone: Backbone, adapters: Path
 ) -> None:
@@ -107,6 +117,7 @@ def test_answering_and_restoring_leave_the_memory_as_it_was(
     for chunk in CHUNKS:
         method.write(chunk)
     assert texts(method, queries()) == whole_answers
+    method.close()
 
 
 @pytest.mark.parametrize("kind", CLASSES)

@@ -1,0 +1,129 @@
+"""Low-rank adapters on a backbone, through peft: putting on, loading, saving, taking off, counting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deltamem_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from deltamem_eval.overhead import ModelShape
+    from torch import Tensor, nn
+
+WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
+_NEEDS = "context2lora and memgen need peft: pip install 'deltamem-eval[lora]'"
+
+
+class Lora:
+    """Adapters on a frozen model, in place; `remove` leaves the model as it was."""
+
+    def __init__(self, peft_model: Any, name: str = "default") -> None:
+        self._peft = peft_model
+        self._name = name
+
+    @classmethod
+    def fresh(cls, model: Any, rank: int, targets: tuple[str, ...], dropout: float = 0.0) -> Lora:
+        """New adapters, B zero and α = 2r, drawn from torch's global generator.
+
+        Raises UserError where the model has no module of a target's name.
+        """
+        peft = _peft()
+        check_targets(model, targets)
+        config = peft.LoraConfig(
+            r=rank,
+            lora_alpha=2 * rank,
+            target_modules=list(targets),
+            lora_dropout=dropout,
+            bias="none",
+            task_type="CAUSAL_LM",
+        )
+        return cls(peft.get_peft_model(model, config))
+
+    @classmethod
+    def load(cls, model: Any, folder: str | Path) -> Lora:
+        """Adapters of a peft folder. Raises UserError where they are missing, damaged or of another model."""
+        peft = _peft()
+        place = Path(folder)
+        for name in (CONFIG, WEIGHTS):
+            if not (place / name).is_file():
+                raise UserError(f"no LoRA adapter in {folder}: {name} is missing")
+        try:
+            config = peft.PeftConfig.from_pretrained(str(place))
+            check_targets(model, tuple(config.target_modules or ()))
+            return cls(peft.PeftModel.from_pretrained(model, str(place), is_trainable=False))
+        except UserError:
+            raise
+        except Exception as error:  # peft and safetensors raise many kinds for misfits
+            _strip(model)
+            line = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"the LoRA adapter in {folder} does not fit: {line[-1].strip()}") from error
+
+    def parameters(self) -> list[nn.Parameter]:
+        """The adapters' parameters."""
+        return [tensor for name, tensor in self._peft.named_parameters() if "lora_" in name]
+
+    def state(self) -> dict[str, Tensor]:
+        """The adapters' weights by name, detached."""
+        return {
+            name: tensor.detach().clone() for name, tensor in self._peft.named_parameters() if "lora_" in name
+        }
+
+    def set_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put weights of `state()` back."""
+        import torch
+
+        own = dict(self._peft.named_parameters())
+        with torch.no_grad():
+            for name, tensor in state.items():
+                own[name].copy_(tensor)
+
+    def save(self, folder: Path) -> None:
+        """Write a peft folder."""
+        self._peft.save_pretrained(str(folder))
+
+    def remove(self) -> None:
+        """Take the adapters off."""
+        self._peft.unload()
+        _strip(self._peft.get_base_model())
+
+
+def _peft() -> Any:
+    try:
+        import peft
+    except ImportError:
+        raise UserError(_NEEDS) from None
+    return peft
+
+
+def _strip(model: Any) -> None:
+    """peft leaves its config on the model; without it another adapter may come."""
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
+def check_targets(model: Any, targets: tuple[str, ...]) -> None:
+    """Raises UserError where no module of the model ends in a target's name."""
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    missing = [target for target in targets if target.rpartition(".")[2] not in names]
+    if missing:
+        raise UserError(
+            f"the model has no module named {missing[0]}, which the LoRA adapter is to change: choose "
+            "other targets"
+        )
+
+
+def lora_parameters(shape: ModelShape, rank: int, targets: tuple[str, ...]) -> int:
+    """Parameters of rank-r adapters: r·(in + out) for each target, in every layer."""
+    sizes = {
+        "q_proj": (shape.hidden, shape.q_out),
+        "k_proj": (shape.hidden, shape.kv_out),
+        "v_proj": (shape.hidden, shape.kv_out),
+        "o_proj": (shape.q_out, shape.hidden),
+        "gate_proj": (shape.hidden, shape.intermediate),
+        "up_proj": (shape.hidden, shape.intermediate),
+        "down_proj": (shape.intermediate, shape.hidden),
+    }
+    return shape.layers * rank * sum(sum(sizes[target]) for target in targets)

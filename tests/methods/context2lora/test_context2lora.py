@@ -1,0 +1,112 @@
+"""Context2LoRA: what it fits to, that it learns it, and that the backbone is left as it was."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.context2lora.lora import Lora, lora_parameters
+from deltamem_eval.methods.context2lora.method import Context2Lora
+from deltamem_eval.methods.context2lora.pairs import labelled_pairs, parse_pairs
+from deltamem_eval.overhead import ModelShape
+from tiny import tiny_backbone
+
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
+QWEN3_4B = ModelShape("qwen3", 2560, 36, 32, 8, 128, 9728, 151936, True, False, 262144)
+
+
+def test_the_paper_s_count_two_ways() -> None:
+    assert lora_parameters(QWEN3_4B, 8, TARGETS) == 5_898_240
+    assert lora_parameters(QWEN3_4B, 16, ("q_proj", "v_proj")) == 5_898_240
+
+
+def test_labelled_lines_become_pairs_and_the_rest_is_kept() -> None:
+    lines = [" where is my card label : 12", "what now? label: 7 ", "nothing here", "label: 3"]
+    pairs, others = labelled_pairs(lines)
+    assert pairs == [(" where is my card label :", "12"), ("what now? label:", "7")]
+    assert others == ["nothing here", "label: 3"]
+
+
+@pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        ('[{"question": "a?", "answer": "b"}]', [("a?", "b")]),
+        ('Sure!\n{"question": "a?", "answer": 3} and {"question": "c?"} {bad}', [("a?", "3")]),
+        ('{"question": "a?", "answer": "cut off', []),
+        ("no json at all", []),
+        ('{"question": " ", "answer": "b"}', []),
+    ],
+)
+def test_replies_are_read_tolerantly(reply: str, wanted: list) -> None:
+    assert parse_pairs(reply) == wanted
+
+
+def asked(text: str) -> Query:
+    return Query(text, text, ("x",), 3)
+
+
+def per_context(steps: int = 60) -> Context2Lora:
+    options = {"mode": "per-context", "steps": steps, "batch": 4, "lr": 1e-2}
+    return Context2Lora(tiny_backbone(), MethodSettings(0, options=options))
+
+
+def weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def test_labels_are_learnt_by_the_adapter_alone_and_nothing_stays_behind() -> None:
+    before = weights(tiny_backbone().model)
+    method = per_context()
+    for index in range(3):
+        method.write(Chunk(f"word{index} label: {index + 4}\n", index))
+    answers = method.answer([asked(f"word{index} label:") for index in range(3)])
+    assert [answer.text for answer in answers] == ["4", "5", "6"]
+    assert all(answer.visible is None for answer in answers)
+    assert method.footprint().weights == 4 * method.added(QWEN3_4B, {}).trainable
+    other = method.snapshot()
+    method.reset()
+    method.write(Chunk("word0 label: 9\n", 0))
+    assert method.answer([asked("word0 label:")])[0].text == "9"
+    method.restore(other)
+    assert method.answer([asked("word0 label:")])[0].text == "4"
+    method.close()
+    after = weights(tiny_backbone().model)
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_passage_nobody_can_ask_about_is_learnt_as_text_and_reported() -> None:
+    method = per_context(steps=2)
+    method.write(Chunk("plain text without any label\n", 0))
+    method.answer([asked("plain")])
+    assert "could not be read for 1 passages" in method._backbone.notices[-1]
+    method.close()
+
+
+def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    lora = Lora.fresh(backbone.model, 4, TARGETS)
+    for parameter in lora.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.3)
+    lora.save(tmp_path / "fits")
+    lora.remove()
+    plain = Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+    plain.write(Chunk("some context that stands in the prompt\n", 0))
+    answer = plain.answer([asked("what?")])[0]
+    assert answer.visible == "some context that stands in the prompt\n"
+    plain.close()
+    config = json.loads((tmp_path / "fits" / "adapter_config.json").read_text())
+    (tmp_path / "fits" / "adapter_config.json").write_text(
+        json.dumps({**config, "target_modules": ["c_attn"]})
+    )
+    with pytest.raises(UserError, match="no module named c_attn"):
+        Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+    with pytest.raises(UserError, match=r"adapter_config\.json is missing"):
+        Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path)))
+    with pytest.raises(UserError, match="give --adapter"):
+        Context2Lora(backbone, MethodSettings(50))
+    with pytest.raises(UserError, match="static or per-context"):
+        Context2Lora(backbone, MethodSettings(50, options={"mode": "other"}))
+    assert not hasattr(backbone.model, "peft_config")
