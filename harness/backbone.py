@@ -14,6 +14,7 @@ import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_files
 from deltamem_eval.overhead import ModelShape
+from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "embedded"
@@ -66,7 +67,8 @@ class Backbone:
 
     positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or
     the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says
-    so).
+    so). processors: called with the last forward's token ids [batch, tokens] and the next token's logits
+    [batch, vocab], as transformers' logits processors are; their results are what is decoded from.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -76,6 +78,7 @@ class Backbone:
         self.identity = identity
         self.batch_size = batch_size
         self.notices: list[str] = []
+        self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
 
@@ -199,7 +202,10 @@ class Backbone:
                 logits_to_keep=1,
             )
             cache = output.past_key_values
-            chosen = output.logits[:, -1].argmax(-1)
+            scores = output.logits[:, -1]
+            for processor in self.processors:
+                scores = processor(tokens, scores)
+            chosen = scores.argmax(-1)
             for sequence, token in zip(sequences, chosen.tolist(), strict=True):
                 sequence.take(token)
             if all(sequence.finished for sequence in sequences):

@@ -21,14 +21,22 @@ if TYPE_CHECKING:
 
 POLICIES = ("token-write", "sequence-write", "multi-write")
 STEPS, BATCH, QUESTIONS, LR, WARMUP = 1500, 20, 12, 5e-3, 0.03
-LONGEST = 240
+LONGEST = (120, 240, 480)  # of an update's contexts, in tokens
+WINDOWED, WINDOWED_QUESTIONS = (
+    0.25,
+    4,
+)  # share of updates that see the end of the context, with fewer questions
 PROCESSES = 2
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
 CARD = "MODEL_CARD.md"
 
 
 class FreshEpisodes:
-    """Training episodes drawn anew for every update: the same step gives the same episodes."""
+    """Training episodes drawn anew for every update: the same step gives the same episodes.
+
+    In a share of the updates the last tokens of each context, up to half of it, stand before its questions,
+    as they do in a run with a window.
+    """
 
     def __init__(self, encode: Callable[[str], list[int]], seed: int, batch: int = BATCH) -> None:
         self._encode, self._seed, self._batch = encode, seed, batch
@@ -36,19 +44,23 @@ class FreshEpisodes:
     def batch(self, step: int) -> Sequence[Example]:
         """The examples of one update."""
         rng = Random(f"adapter/{self._seed}/{step}")
-        return [self._example(rng) for _ in range(self._batch)]
+        longest, windowed = rng.choice(LONGEST), rng.random() < WINDOWED
+        return [self._example(rng, longest, windowed) for _ in range(self._batch)]
 
     def identity(self) -> str:
         """The generator's version and what it is asked for."""
-        return f"embedded/{GENERATOR_VERSION}/{self._seed}/{self._batch}/{LONGEST}/{QUESTIONS}"
+        asked = [QUESTIONS, WINDOWED, WINDOWED_QUESTIONS]
+        return json.dumps(["embedded", GENERATOR_VERSION, self._seed, self._batch, LONGEST, asked])
 
-    def _example(self, rng: Random) -> Example:
+    def _example(self, rng: Random, longest: int, windowed: bool) -> Example:
         from deltamem_eval.methods.training import Example
 
-        row = training_row(rng, LONGEST, QUESTIONS)
+        row = training_row(rng, longest, WINDOWED_QUESTIONS if windowed else QUESTIONS)
         messages = tuple(tuple(self._encode(line)) for line in row["context"].splitlines(keepends=True))
+        tokens = [token for message in messages for token in message]
+        window = tokens[-rng.randint(1, len(tokens) // 2) :] if windowed else []
         questions = tuple(
-            (tuple(self._encode(question)), tuple(self._encode(f" {golds[0]}\n")))
+            ((*window, *self._encode(question)), tuple(self._encode(f" {golds[0]}\n")))
             for question, golds in zip(row["questions"], row["answers"], strict=True)
         )
         return Example(messages, questions)
@@ -115,9 +127,10 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         *(_part(weights / name) for name in ("backbone", *POLICIES)),
         "",
         "The backbone climbs a ladder (copying, records, one wording, all wordings). Adapters: the paper's",
-        f"objective, answers from the state alone; {BATCH} contexts of up to {LONGEST} tokens with up to",
-        f"{QUESTIONS} questions each an update, peak learning rate {LR}. Every log is a train_log.jsonl",
-        "beside its weights.",
+        f"objective; an update draws {BATCH} new contexts, of up to {LONGEST[0]}, {LONGEST[1]} or {LONGEST[2]}",
+        f"tokens, with up to {QUESTIONS} questions each, answered from the state alone. In {WINDOWED:.0%} of the",
+        f"updates {WINDOWED_QUESTIONS} questions follow the end of their context instead. Peak learning rate",
+        f"{LR}. Every log is a train_log.jsonl beside its weights.",
         "",
         f"## Scores on evaluation seed {CARD_SEED}",
         "",

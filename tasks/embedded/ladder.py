@@ -27,19 +27,23 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Rung:
-    """One step of the ladder: sequences a batch, learning rate, when to climb and when to give up waiting."""
+    """One step of the ladder: sequences a batch, when to climb, when to give up waiting.
+
+    fresh: the optimisers start anew, so that training can resume here from the weights alone.
+    """
 
     name: str
     batch: int
     target: float
     most_steps: int
+    fresh: bool = False
 
 
 RUNGS = (
     Rung("copying", 48, 0.93, 4000),
     Rung("records", 48, 0.95, 2500),
     Rung("plain", 32, 0.90, 1500),
-    Rung("full", 24, 2.0, 1100),  # every step is used
+    Rung("full", 24, 2.0, 1600, fresh=True),  # every step is used
 )
 
 

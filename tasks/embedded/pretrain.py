@@ -88,17 +88,22 @@ def loss_and_hits(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, floa
 
 
 class Climb:
-    """Training up the ladder, the same optimisers throughout; the rate falls in each rung's second half."""
+    """Training up the ladder; the rate falls in each rung's second half."""
 
     def __init__(self, model: Any, drawer: Drawer, seed: int, log: Path) -> None:
         self.model, self.drawer, self.seed, self.log = model, drawer, seed, log
-        self.optimisers = optimisers(model)
+        self.began = time.perf_counter() - _spent(log)
+        self._start()
+
+    def _start(self) -> None:
+        self.optimisers = optimisers(self.model)
         self.rates = [float(optimiser.param_groups[0]["lr"]) for optimiser in self.optimisers]
         self.step = 0
-        self.began = time.perf_counter()
 
     def climb(self, rung: Rung) -> float:
         """Train on a rung until its accuracy stands or its steps are used up; the last accuracy."""
+        if rung.fresh:
+            self._start()
         recent: deque[float] = deque(maxlen=_RECENT)
         for step in range(rung.most_steps):
             loss, hits = self._update(rung, step)
@@ -145,21 +150,50 @@ def _rate(share: float) -> float:
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (share - 0.5) / 0.5))
 
 
-def pretrain(out: Path, device: str = "cpu", seed: int = SEED) -> None:
-    """Build the tokenizer, climb the ladder, and save both with the log into `out`."""
+def pretrain(out: Path, device: str = "cpu", seed: int = SEED, start: str | None = None) -> None:
+    """Build the tokenizer, climb the ladder, and save both with the log into `out`.
+
+    `start` names a fresh rung: training resumes there from the weights in `out`, to the same end. Raises
+    ValueError for any other rung.
+    """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
-    model = new_model(tokenizer).to(device)
+    rungs = RUNGS if start is None else _from(start)
+    model = (new_model(tokenizer) if start is None else _load(out)).to(device)
     vocabulary = [tokenizer.encode(f" {word}")[0] for word in all_words()]
     log = out / "train_log.jsonl"
-    log.unlink(missing_ok=True)
+    _keep_before(log, rungs[0])
     drawer = Drawer(lambda text: list(tokenizer.encode(text)), sorted(set(vocabulary)))
     climb = Climb(model.train(), drawer, seed, log)
-    for rung in RUNGS:
+    for rung in rungs:
         climb.climb(rung)
         model.save_pretrained(out)
     tokenizer.save_pretrained(out)
+
+
+def _from(start: str) -> tuple[Rung, ...]:
+    (first,) = [index for index, rung in enumerate(RUNGS) if rung.name == start and rung.fresh]
+    return RUNGS[first:]
+
+
+def _load(folder: Path) -> Any:
+    from transformers import Qwen3ForCausalLM
+
+    return Qwen3ForCausalLM.from_pretrained(folder)
+
+
+def _keep_before(log: Path, rung: Rung) -> None:
+    """Leave in the log only the rungs before this one."""
+    lines = log.read_text(encoding="utf-8").splitlines(keepends=True) if log.exists() else []
+    earlier = {item.name for item in RUNGS[: RUNGS.index(rung)]}
+    log.write_text("".join(line for line in lines if json.loads(line)["rung"] in earlier), encoding="utf-8")
+
+
+def _spent(log: Path) -> float:
+    """Seconds that the rungs in the log took."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return float(json.loads(lines[-1])["seconds"]) if lines else 0.0
 
 
 def main() -> None:
@@ -168,10 +202,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=SEED)
+    parser.add_argument("--start", help="a fresh rung to resume from", choices=["full"])
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    pretrain(arguments.out, arguments.device, arguments.seed)
+    pretrain(arguments.out, arguments.device, arguments.seed, arguments.start)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,86 @@
+"""Training the network: KL to the neighbours' distribution plus cross-entropy, the backbone frozen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from deltamem_eval.hashing import hash_json
+from deltamem_eval.methods.mlp_memory.model import MlpConfig, MlpMemory
+from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets
+from deltamem_eval.methods.training import Report, TrainSettings, fit
+from torch import Tensor, nn
+
+ALPHA = 0.4
+NEIGHBOURS = 1024
+TEMPERATURE = 16.0
+
+
+def train_mlp(
+    model: Any,
+    texts: Sequence[Sequence[int]],
+    config: MlpConfig,
+    settings: TrainSettings,
+    out: Path,
+    report: Report = lambda _: None,
+    *,
+    tokens: int = 200_000,
+    temperature: float = TEMPERATURE,
+    alpha: float = ALPHA,
+    neighbours: int = NEIGHBOURS,
+) -> MlpMemory:
+    """Build the datastore from `texts` (token ids), train, and save to `out`.
+
+    settings.batch: positions an update. tokens: size of the datastore. Raises UserError as `training.fit`
+    does.
+    """
+    model.requires_grad_(False)
+    store = build_datastore(model, texts, config.layer, tokens)
+    torch.manual_seed(settings.seed)
+    memory = MlpMemory(config).to(model.device).train()
+
+    def loss_at(step: int) -> Tensor:
+        rows = Random(f"mlp-memory/{settings.seed}/{step}").sample(
+            range(len(store.keys)), min(settings.batch, len(store.keys))
+        )
+        return distillation_loss(memory, store, rows, alpha, neighbours, temperature)
+
+    identity = {
+        "config": hash_json(str(config)),
+        "data": hash_json([list(map(int, ids)) for ids in texts]),
+        "distillation": [tokens, temperature, alpha, neighbours],
+    }
+    fit(list(memory.parameters()), loss_at, settings, out, identity, report)
+    memory.save(out)
+    return memory
+
+
+def distillation_loss(
+    memory: MlpMemory, store: Datastore, rows: list[int], alpha: float, neighbours: int, temperature: float
+) -> Tensor:
+    """α·KL(p_kNN ‖ p_MLP) + (1 - α)·CE at some rows of the store, up to the entropy of the targets.
+
+    The targets stay sparse: KL is -Σ p(y) log q(y) over their tokens, less a constant.
+    """
+    device = memory.head.weight.device
+    logs = nn.functional.log_softmax(memory(store.keys[rows].to(device)).float(), -1)
+    targets = knn_targets(store, rows, neighbours, temperature)
+    index = torch.cat([torch.full((len(ids),), row) for row, (ids, _) in enumerate(targets)]).to(device)
+    ids = torch.cat([item for item, _ in targets]).to(device)
+    mass = torch.cat([item for _, item in targets]).to(device)
+    imitation = -(mass * logs[index, ids]).sum() / len(rows)
+    language = nn.functional.nll_loss(logs, store.values[rows].to(device))
+    return alpha * imitation + (1 - alpha) * language
+
+
+def with_weight(folder: Path, weight: float) -> None:
+    """Store the tuned λ in a trained folder."""
+    from deltamem_eval.methods.mlp_memory.model import load_mlp
+
+    memory = load_mlp(folder)
+    memory.config = replace(memory.config, weight=weight)
+    memory.save(folder)

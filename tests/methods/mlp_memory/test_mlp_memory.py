@@ -1,0 +1,184 @@
+"""MLP Memory: arithmetic, targets against a plain loop, the mixture, and generation."""
+
+import math
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
+from deltamem_eval.methods.mlp_memory.model import (
+    MlpConfig,
+    MlpMemory,
+    layer_at,
+    load_mlp,
+    mix,
+    parameter_count,
+)
+from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
+from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets, neighbours
+from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, with_weight
+from deltamem_eval.methods.training import TrainSettings
+from tiny import tiny_backbone
+
+CONFIG = MlpConfig(hidden=48, intermediate=32, blocks=2, vocab=258, layer=1)
+
+
+def random_memory(seed: int = 0) -> MlpMemory:
+    torch.manual_seed(seed)
+    memory = MlpMemory(CONFIG)
+    for parameter in memory.parameters():
+        torch.nn.init.normal_(parameter, 0, 0.5)
+    return memory.eval().requires_grad_(False)
+
+
+def test_counts_of_the_paper_s_table() -> None:
+    assert parameter_count(2560, 9728, 36, 151936) == 3_078_648_320
+    assert parameter_count(2560, 9728, 8, 151936) == 986_667_520
+    assert sum(tensor.numel() for tensor in random_memory().parameters()) == parameter_count(48, 32, 2, 258)
+    assert (layer_at(36), layer_at(4), layer_at(1)) == (24, 2, 0)
+
+
+def store(tokens: int = 60) -> Datastore:
+    generator = torch.Generator().manual_seed(3)
+    return Datastore(
+        torch.randn(tokens, 6, generator=generator), torch.randint(0, 5, (tokens,), generator=generator)
+    )
+
+
+def test_targets_equal_a_plain_loop() -> None:
+    made, rows, count, temperature = store(), [0, 7, 59], 9, 2.0
+    for row, (ids, mass) in zip(rows, knn_targets(made, rows, count, temperature), strict=True):
+        listed = sorted(
+            (float((made.keys[row] - key).square().sum()), index)
+            for index, key in enumerate(made.keys)
+            if index != row
+        )[:count]
+        total = sum(math.exp(-distance / temperature) for distance, _ in listed)
+        wanted: defaultdict[int, float] = defaultdict(float)
+        for distance, index in listed:
+            wanted[int(made.values[index])] += math.exp(-distance / temperature) / total
+        assert dict(zip(ids.tolist(), mass.tolist(), strict=True)) == pytest.approx(dict(wanted), abs=1e-4)
+
+
+def test_a_duplicate_of_the_query_counts_but_the_query_does_not() -> None:
+    keys = torch.tensor([[0.0, 0.0], [0.0, 0.0], [5.0, 5.0]])
+    _, places = neighbours(Datastore(keys, torch.tensor([1, 2, 3])), [0, 1], 1)
+    assert places.tolist() == [[1], [0]]
+    assert neighbours(Datastore(keys, torch.tensor([1, 2, 3])), [0], 99)[1].shape == (1, 2)
+
+
+def test_loss_equals_the_dense_divergence_but_for_a_constant() -> None:
+    made, rows, memory = store(), [1, 2, 3, 30], MlpMemory(MlpConfig(6, 4, 1, 5, 0))
+    logs = torch.log_softmax(memory(made.keys[rows]), -1)
+    dense = torch.zeros(len(rows), 5)
+    for index, (ids, mass) in enumerate(knn_targets(made, rows, 8, 2.0)):
+        dense[index, ids] = mass
+    divergence = (dense * (dense.clamp(min=1e-12).log() - logs)).sum(-1).mean()
+    entropy = -(dense * dense.clamp(min=1e-12).log()).sum(-1).mean()
+    language = torch.nn.functional.cross_entropy(memory(made.keys[rows]), made.values[rows])
+    wanted = 0.4 * (divergence + entropy) + 0.6 * language
+    torch.testing.assert_close(distillation_loss(memory, made, rows, 0.4, 8, 2.0), wanted)
+
+
+def test_datastore_holds_feed_forward_inputs_and_next_tokens() -> None:
+    model = tiny_backbone().model
+    ids = [5, 9, 30, 31, 7]
+    made = build_datastore(model, [ids, ids], 1, 6)
+    assert made.values.tolist() == [9, 30, 31, 7, 9, 30]
+    states = model.model(torch.tensor([ids]), output_hidden_states=True, use_cache=False).hidden_states
+    layer = model.model.layers[1]
+    block = {}
+    handle = layer.post_attention_layernorm.register_forward_hook(lambda *parts: block.update(out=parts[2]))
+    model(torch.tensor([ids]))
+    handle.remove()
+    torch.testing.assert_close(made.keys[:4], block["out"][0, :-1].float())
+    assert len(states) == 4
+    with pytest.raises(UserError, match="fewer than two"):
+        build_datastore(model, [[1]], 1, 6)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_mixture_of_probabilities(weight: float) -> None:
+    a, b = torch.randn(3, 7), torch.randn(3, 7)
+    wanted = (1 - weight) * a.softmax(-1) + weight * b.softmax(-1)
+    torch.testing.assert_close(mix(a, b, weight).exp(), wanted)
+
+
+def by_hand(backbone, memory: MlpMemory, weight: float, text: str, count: int) -> list[int]:
+    """Greedy decoding without any cache, from the definition."""
+    ids = backbone.encode(text)
+    start, captured = len(ids), {}
+    layer = backbone.model.model.layers[CONFIG.layer]
+    handle = layer.mlp.register_forward_pre_hook(lambda module, given: captured.update(h=given[0]))
+    for _ in range(count):
+        logits = backbone.model(torch.tensor([ids])).logits[0, -1]
+        own = memory(captured["h"][0, -1])
+        chosen = ((1 - weight) * logits.softmax(-1) + weight * own.softmax(-1)).argmax()
+        ids.append(int(chosen))
+    handle.remove()
+    return ids[start:]
+
+
+def test_generation_equals_the_definition(tmp_path: Path) -> None:
+    backbone, memory = tiny_backbone(), random_memory()
+    memory.save(tmp_path)
+    query = Query("q", "what is it?", ("x",), 6, ())
+    for weight in (0.0, 0.5, 0.9):
+        method = MlpMemoryMethod(
+            backbone, MethodSettings(30, adapter=str(tmp_path), options={"weight": weight})
+        )
+        method.write(Chunk("a line of context in the window\n", 0))
+        window = backbone.decode(backbone.encode("a line of context in the window\n")[-30:])
+        answer = method.answer([query, Query("r", "and a longer second question?", ("x",), 6, ())])[0]
+        ids = by_hand(backbone, memory, weight, window + "what is it?", 6)
+        assert answer.text == backbone.decode(ids).strip()
+        method.close()
+    assert backbone.processors == []
+
+
+def test_it_serves_transformers_own_generate() -> None:
+    backbone, memory = tiny_backbone(), random_memory()
+    tap = Tap(backbone.model, CONFIG.layer, last_only=True)
+    ids = torch.tensor([backbone.encode("some text")])
+    made = backbone.model.generate(
+        ids,
+        max_new_tokens=5,
+        do_sample=False,
+        eos_token_id=None,
+        logits_processor=[MlpProcessor(tap, memory, 0.6)],
+    )
+    tap.remove()
+    assert made[0, ids.shape[1] :].tolist() == by_hand(backbone, memory, 0.6, "some text", 5)
+
+
+def test_training_learns_to_imitate_and_stores_its_weight(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    texts = [backbone.encode("the cat sat on the mat and the dog sat on the log. " * 3)]
+    settings = TrainSettings(steps=60, batch=32, lr=1e-2)
+    rows = []
+    train_mlp(backbone.model, texts, CONFIG, settings, tmp_path, rows.append, neighbours=8)
+    assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
+    with_weight(tmp_path, 0.4)
+    assert load_mlp(tmp_path).config.weight == 0.4
+
+
+def test_misfits_are_refused(tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    MlpMemory(MlpConfig(40, 8, 1, 258, 1)).save(tmp_path / "narrow")
+    MlpMemory(MlpConfig(48, 8, 1, 258, 9)).save(tmp_path / "deep")
+    MlpMemory(CONFIG).save(tmp_path / "torn")
+    (tmp_path / "torn" / "mlp_memory.safetensors").write_bytes(b"no")
+    for name, words in (
+        ("narrow", "hidden size 40"),
+        ("deep", "layer 9"),
+        ("torn", "damaged"),
+        ("none", "no MLP memory"),
+    ):
+        with pytest.raises(UserError, match=words):
+            MlpMemoryMethod(backbone, MethodSettings(30, adapter=str(tmp_path / name)))
+    MlpMemory(CONFIG).save(tmp_path / "fine")
+    with pytest.raises(UserError, match="between 0 and 1"):
+        MlpMemoryMethod(backbone, MethodSettings(30, adapter=str(tmp_path / "fine"), options={"weight": 1.5}))
