@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 POLICIES = ("token-write", "sequence-write", "multi-write")
 STEPS, BATCH, QUESTIONS, LR, WARMUP = 1500, 20, 12, 5e-3, 0.03
 LONGEST = (120, 240, 480)  # of an update's contexts, in tokens
-WINDOWED, WINDOWED_QUESTIONS = (
-    0.25,
-    4,
-)  # share of updates that see the end of the context, with fewer questions
+# Share of updates whose questions follow the end of their context, and how many questions they have.
+WINDOWED, WINDOWED_QUESTIONS = 0.25, 4
 PROCESSES = 2
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
 CARD = "MODEL_CARD.md"
@@ -127,10 +125,10 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         *(_part(weights / name) for name in ("backbone", *POLICIES)),
         "",
         "The backbone climbs a ladder (copying, records, one wording, all wordings). Adapters: the paper's",
-        f"objective; an update draws {BATCH} new contexts, of up to {LONGEST[0]}, {LONGEST[1]} or {LONGEST[2]}",
-        f"tokens, with up to {QUESTIONS} questions each, answered from the state alone. In {WINDOWED:.0%} of the",
-        f"updates {WINDOWED_QUESTIONS} questions follow the end of their context instead. Peak learning rate",
-        f"{LR}. Every log is a train_log.jsonl beside its weights.",
+        f"objective; an update draws {BATCH} new contexts, of up to {LONGEST[0]}, {LONGEST[1]} or",
+        f"{LONGEST[2]} tokens, with up to {QUESTIONS} questions each, answered from the state alone. In",
+        f"{WINDOWED:.0%} of the updates {WINDOWED_QUESTIONS} questions follow the end of their context",
+        f"instead. Peak learning rate {LR}. Every log is a train_log.jsonl beside its weights.",
         "",
         f"## Scores on evaluation seed {CARD_SEED}",
         "",

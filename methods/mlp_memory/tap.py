@@ -34,7 +34,7 @@ class Tap:
         self._handle.remove()
 
 
-class MlpProcessor(LogitsProcessor):  # type: ignore[misc]
+class MlpProcessor(LogitsProcessor):
     """Mixes the network's distribution into the next token's; works with `generate` of transformers too.
 
     Each call uses what the forward just before it put through the tap, and no more than once.

@@ -87,7 +87,7 @@ def knn_targets(
     shares = torch.softmax(-distances / temperature, -1)
     made = []
     for share, place in zip(shares, places, strict=True):
-        tokens, slots = store.values[place].unique(return_inverse=True)
+        tokens, slots = torch.unique(store.values[place], return_inverse=True)
         mass = torch.zeros(len(tokens)).index_add_(0, slots, share)
         kept = mass > _SMALLEST
         made.append((tokens[kept], mass[kept]))
