@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -20,6 +20,7 @@ from deltamem_eval.tasks.embedded.world import (
     names,
     question,
     sentence,
+    split_of,
     utterance,
 )
 
@@ -57,6 +58,17 @@ class Draft:
     candidates: int = 1  # values of the right kind in the context
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """What is asked of a maker; `values` limits answers to the first so many of their kind."""
+
+    split: Split
+    count: int
+    questions: int
+    style: Style
+    values: int | None
+
+
 def make_row(
     kind: str,
     rng: Random,
@@ -66,9 +78,13 @@ def make_row(
     associations: int,
     questions: int = QUESTIONS_PER_CONTEXT,
     style: Style = FULL,
+    values: int | None = None,
 ) -> dict[str, Any]:
-    """One row: `associations` items, filler up to about context_tokens words, up to `questions` questions."""
-    draft = _MAKERS[kind](rng, split, associations, questions, style)
+    """One row: `associations` items, filler up to about context_tokens words, up to `questions` questions.
+
+    values: where given, answers are among the first so many of their kind, and no fact is updated.
+    """
+    draft = _MAKERS[kind](rng, Wanted(split, associations, questions, style, values))
     _fill(draft.lines, context_tokens, rng, style)
     asked = list(dict.fromkeys((prompt, answer, tuple(lines), n) for prompt, answer, lines, n in draft.asked))
     count = len(asked)
@@ -89,41 +105,51 @@ def make_row(
     }
 
 
-def _keyed(
-    kind: str, pairs: list[tuple[str, str]], answers: int, rng: Random, questions: int, style: Style
-) -> Draft:
+def _keyed(kind: str, pairs: list[tuple[str, str]], answers: int, rng: Random, wanted: Wanted) -> Draft:
     """Each pair stated once, each asked about in several wordings."""
+    style = wanted.style
     lines = {key: sentence(kind, key, value, style, rng) for key, value in pairs}
     draft = Draft(list(lines.values()), [], len(pairs), answers, len(pairs))
-    for index in range(questions):
+    for index in range(wanted.questions):
         key, value = pairs[index % len(pairs)]
         draft.asked.append((question(kind, key, style, rng), value, [lines[key]], 0))
     return draft
 
 
-def _codes(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
+def _codes(rng: Random, wanted: Wanted) -> Draft:
     values: list[str] = []
-    while len(values) < count:
-        made = code(split, rng)
+    while len(values) < wanted.count:
+        made = code(wanted.split, rng) if wanted.values is None else rng.choice(_few_codes(wanted))
         if made not in values:
             values.append(made)
-    pairs = list(zip(names(split, count, rng), values, strict=True))
-    return _keyed("codes", pairs, len(words.COLOURS) * len(words.ANIMALS), rng, questions, style)
+    pairs = list(zip(names(wanted.split, wanted.count, rng), values, strict=True))
+    return _keyed("codes", pairs, len(words.COLOURS) * len(words.ANIMALS), rng, wanted)
 
 
-def _rules(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
-    pairs = bindings("rules", words.PLACES, words.COLOURS, count, split, rng)
-    return _keyed("rules", pairs, len(words.COLOURS), rng, questions, style)
+def _few_codes(wanted: Wanted) -> list[str]:
+    """The first codes of the split that share no word."""
+    made = zip(words.COLOURS, words.ANIMALS, strict=False)
+    return [" ".join(parts) for parts in made if split_of("code", *parts) == wanted.split][: wanted.values]
 
 
-def _preferences(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
-    pairs = bindings("preferences", words.OBJECTS, words.COLOURS, count, split, rng)
-    return _keyed("preferences", pairs, len(words.COLOURS), rng, questions, style)
+def _rules(rng: Random, wanted: Wanted) -> Draft:
+    return _coloured("rules", words.PLACES, rng, wanted)
 
 
-def _labels(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
+def _preferences(rng: Random, wanted: Wanted) -> Draft:
+    return _coloured("preferences", words.OBJECTS, rng, wanted)
+
+
+def _coloured(kind: str, keys: Sequence[str], rng: Random, wanted: Wanted) -> Draft:
+    pairs = bindings(kind, keys, words.COLOURS[: wanted.values], wanted.count, wanted.split, rng)
+    return _keyed(kind, pairs, len(words.COLOURS), rng, wanted)
+
+
+def _labels(rng: Random, wanted: Wanted) -> Draft:
     """`count` labels, two or three examples each; every question is a new utterance."""
-    pairs = bindings("labels", tuple(words.TOPIC_WORDS), words.LABELS, count, split, rng)
+    split, count, style = wanted.split, wanted.count, wanted.style
+    labels = words.LABELS[: wanted.values]
+    pairs = bindings("labels", tuple(words.TOPIC_WORDS), labels, count, split, rng)
     shown: dict[str, list[str]] = {
         intent: [
             sentence("labels", utterance(intent, split, style, rng), label, style, rng)
@@ -134,7 +160,7 @@ def _labels(rng: Random, split: Split, count: int, questions: int, style: Style)
     lines = [line for examples in shown.values() for line in examples]
     rng.shuffle(lines)
     draft = Draft(lines, [], count, len(words.LABELS), count)
-    for index in range(questions):
+    for index in range(wanted.questions):
         intent, label = pairs[index % count]
         while True:
             asked = utterance(intent, split, style, rng)
@@ -144,25 +170,26 @@ def _labels(rng: Random, split: Split, count: int, questions: int, style: Style)
     return draft
 
 
-def _topics(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
+def _topics(rng: Random, wanted: Wanted) -> Draft:
     """One place named more often than each of the others."""
-    chosen = rng.sample(words.PLACES, min(count, 6))
+    style = wanted.style
+    chosen = rng.sample(words.PLACES[: wanted.values], min(wanted.count, 6))
     most = rng.choice((3, 4, 5))
     times = {place: most if index == 0 else rng.randint(1, most - 2) for index, place in enumerate(chosen)}
     lines = [sentence("topics", place, "", style, rng) for place, n in times.items() for _ in range(n)]
     rng.shuffle(lines)
     draft = Draft(lines, [], len(chosen), len(words.PLACES), len(chosen))
-    wordings = range(min(questions, len(QUESTIONS["topics"][: style.templates])))
+    wordings = range(min(wanted.questions, len(QUESTIONS["topics"][: style.templates])))
     evidence = [line for line in lines if f" {chosen[0]} " in line]
     draft.asked = [(f"question : {QUESTIONS['topics'][index]}", chosen[0], evidence, 0) for index in wordings]
     return draft
 
 
-def _updates(rng: Random, split: Split, count: int, questions: int, style: Style) -> Draft:
+def _updates(rng: Random, wanted: Wanted) -> Draft:
     """Homes, about half of them moved once or twice later on; the newest holds."""
-    people = names(split, count, rng)
-    history = {person: rng.sample(words.CITIES, rng.choice((1, 1, 2, 3))) for person in people}
-    history[people[0]] = rng.sample(words.CITIES, 2)
+    style = wanted.style
+    people = names(wanted.split, wanted.count, rng)
+    history = _homes(people, rng, wanted.values)
     order = [person for person, homes in history.items() for _ in homes]
     rng.shuffle(order)
     left = {person: list(homes) for person, homes in history.items()}
@@ -172,14 +199,24 @@ def _updates(rng: Random, split: Split, count: int, questions: int, style: Style
         newest[person] = sentence("updates", person, left[person].pop(0), style, rng)
         lines.append(newest[person])
     seen = {city for homes in history.values() for city in homes}
-    draft = Draft(lines, [], count, len(words.CITIES), len(seen))
-    for index in range(questions):
-        person = people[index % count]
+    draft = Draft(lines, [], wanted.count, len(words.CITIES), len(seen))
+    for index in range(wanted.questions):
+        person = people[index % len(people)]
         homes = history[person]
         draft.asked.append(
             (question("updates", person, style, rng), homes[-1], [newest[person]], len(homes) - 1)
         )
     return draft
+
+
+def _homes(people: list[str], rng: Random, values: int | None) -> dict[str, list[str]]:
+    """Each person's homes in order; with few values one each, all different."""
+    if values is not None:
+        cities = rng.sample(words.CITIES[:values], len(people))
+        return {person: [city] for person, city in zip(people, cities, strict=True)}
+    history = {person: rng.sample(words.CITIES, rng.choice((1, 1, 2, 3))) for person in people}
+    history[people[0]] = rng.sample(words.CITIES, 2)
+    return history
 
 
 _MAKERS = {
@@ -208,16 +245,33 @@ def _fill(lines: list[str], context_tokens: int, rng: Random, style: Style) -> N
         lines.insert(rng.randint(0, len(lines)), filler)
 
 
-def training_row(rng: Random, longest: int = 240, questions: int = 12) -> dict[str, Any]:
-    """A row to train on: any kind, 2 to 8 associations, 40 to `longest` tokens."""
-    kind = rng.choice(("codes", "labels", "labels", "rules", "preferences", "topics", "updates"))
+@dataclass(frozen=True)
+class Drawing:
+    """What training rows are drawn from: kinds and association counts, each equally often as listed.
+
+    values: where given, answers are among the first so many of their kind and nothing is updated.
+    """
+
+    kinds: tuple[str, ...] = ("codes", "labels", "labels", "rules", "preferences", "topics", "updates")
+    associations: tuple[int, ...] = (2, 3, 4, 4, 6, 8)
+    questions: int = 12
+    values: int | None = None
+
+
+ANY_ROW = Drawing()
+
+
+def training_row(rng: Random, longest: int = 240, drawing: Drawing = ANY_ROW) -> dict[str, Any]:
+    """A row to train on, of 40 to `longest` tokens, or of `longest` where that is less."""
+    kind = rng.choice(drawing.kinds)
     return make_row(
         kind,
         rng,
         split="train",
-        context_tokens=rng.randint(40, longest),
-        associations=rng.choice((2, 3, 4, 4, 6, 8)),
-        questions=questions,
+        context_tokens=rng.randint(min(40, longest), longest),
+        associations=rng.choice(drawing.associations),
+        questions=drawing.questions,
+        values=drawing.values,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from deltamem_eval.tasks.embedded.episodes import make_row, training_row
+from deltamem_eval.tasks.embedded.episodes import Drawing, make_row, training_row
 from deltamem_eval.tasks.embedded.world import PLAIN, Style
 
 IGNORED = -100
@@ -29,7 +29,8 @@ class Drawn:
 class Rung:
     """One step of the ladder: sequences a batch, when to climb, when to give up waiting.
 
-    fresh: the optimisers start anew, so that training can resume here from the weights alone.
+    fresh: the optimisers start anew, so that training can resume here from the weights alone. rate: share of
+    the peak rates. gist: weight of the line ends' loss.
     """
 
     name: str
@@ -37,6 +38,8 @@ class Rung:
     target: float
     most_steps: int
     fresh: bool = False
+    rate: float = 1.0
+    gist: float = 0.0
 
 
 RUNGS = (
@@ -44,6 +47,7 @@ RUNGS = (
     Rung("records", 48, 0.95, 2500),
     Rung("plain", 32, 0.90, 1500),
     Rung("full", 24, 2.0, 1600, fresh=True),  # every step is used
+    Rung("gist", 24, 2.0, 600, fresh=True, rate=0.5, gist=0.3),
 )
 
 
@@ -61,6 +65,7 @@ class Drawer:
             "records": self.records,
             "plain": self.plain,
             "full": self.full,
+            "gist": self.full,
         }
         own = makers[rung.name]
         return [own(rng) if index % 4 else self.copying(rng) for index in range(rung.batch)]
@@ -112,7 +117,7 @@ class Drawer:
 
     def full(self, rng: Random) -> Drawn:
         """Episodes as they are evaluated, from short to about 300 tokens."""
-        row = training_row(rng, rng.choice((100, 160, 240, 300)), questions=8)
+        row = training_row(rng, rng.choice((100, 160, 240, 300)), Drawing(questions=8))
         return self._sequence(row["context"], row["questions"], [golds[0] for golds in row["answers"]])
 
     def _episode(self, rng: Random, kind: str, tokens: int, count: int, style: Style) -> Drawn:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from deltamem_eval.tasks.embedded.episodes import all_words
+from deltamem_eval.tasks.embedded.gist import Gist
 from deltamem_eval.tasks.embedded.ladder import IGNORED, RUNGS, Drawer, Drawn, Rung
 from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 SEED = 20260
 # Muon on the matrices inside the layers reached 90 % copying after 1,200 updates of 48 sequences, AdamW alone
 # had not begun to copy after 1,700; a head that starts as the embedding saves a third of that silence.
-MATRIX_LR, OTHER_LR = 0.02, 2e-3
+MATRIX_LR, OTHER_LR, GIST_LR = 0.02, 2e-3, 5e-3
 POSITIONS = 512
 _RECENT = 50  # updates over which a rung's accuracy is judged
 _LOG_EVERY = 25
@@ -90,20 +91,27 @@ def loss_and_hits(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, floa
 class Climb:
     """Training up the ladder; the rate falls in each rung's second half."""
 
-    def __init__(self, model: Any, drawer: Drawer, seed: int, log: Path) -> None:
-        self.model, self.drawer, self.seed, self.log = model, drawer, seed, log
+    def __init__(self, model: Any, tokenizer: Any, seed: int, log: Path) -> None:
+        self.model, self.tokenizer, self.seed, self.log = model, tokenizer, seed, log
+        vocabulary = sorted({tokenizer.encode(f" {word}")[0] for word in all_words()})
+        self.drawer = Drawer(lambda text: list(tokenizer.encode(text)), vocabulary)
         self.began = time.perf_counter() - _spent(log)
-        self._start()
+        self._start(RUNGS[0])
 
-    def _start(self) -> None:
+    def _start(self, rung: Rung) -> None:
         self.optimisers = optimisers(self.model)
-        self.rates = [float(optimiser.param_groups[0]["lr"]) for optimiser in self.optimisers]
+        self.gist: Gist | None = None
+        if rung.gist:
+            torch.manual_seed(self.seed)
+            self.gist = Gist(self.model, self.tokenizer).to(self.model.device)
+            self.optimisers.append(torch.optim.AdamW(self.gist.parameters(), lr=GIST_LR, weight_decay=0.0))
+        self.rates = [rung.rate * float(optimiser.param_groups[0]["lr"]) for optimiser in self.optimisers]
         self.step = 0
 
     def climb(self, rung: Rung) -> float:
         """Train on a rung until its accuracy stands or its steps are used up; the last accuracy."""
         if rung.fresh:
-            self._start()
+            self._start(rung)
         recent: deque[float] = deque(maxlen=_RECENT)
         for step in range(rung.most_steps):
             loss, hits = self._update(rung, step)
@@ -121,8 +129,10 @@ class Climb:
         ids, labels = collate(self.drawer.batch(rung, rng), self.model.device)
         share = _rate(step / rung.most_steps) * min(1.0, (self.step + 1) / 100)
         loss, hits = loss_and_hits(self.model, ids, labels)
-        self.model.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        total = loss + rung.gist * self.gist.loss(ids, labels) if self.gist else loss
+        total.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * share
@@ -161,11 +171,9 @@ def pretrain(out: Path, device: str = "cpu", seed: int = SEED, start: str | None
     tokenizer = build_tokenizer()
     rungs = RUNGS if start is None else _from(start)
     model = (new_model(tokenizer) if start is None else _load(out)).to(device)
-    vocabulary = [tokenizer.encode(f" {word}")[0] for word in all_words()]
     log = out / "train_log.jsonl"
     _keep_before(log, rungs[0])
-    drawer = Drawer(lambda text: list(tokenizer.encode(text)), sorted(set(vocabulary)))
-    climb = Climb(model.train(), drawer, seed, log)
+    climb = Climb(model.train(), tokenizer, seed, log)
     for rung in rungs:
         climb.climb(rung)
         model.save_pretrained(out)
@@ -202,7 +210,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--start", help="a fresh rung to resume from", choices=["full"])
+    fresh = [rung.name for rung in RUNGS if rung.fresh]
+    parser.add_argument("--start", help="a fresh rung to resume from", choices=fresh)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
