@@ -30,6 +30,17 @@ def test_a_line_ends_at_its_newline_and_a_question_before_its_answer() -> None:
     assert numbers[0].diff().tolist() == ends[0, :-1].long().tolist()
 
 
+def ends_of(ids: torch.Tensor, labels: torch.Tensor) -> list[list[int]]:
+    """The naive reading of lines_of's second part."""
+    found = []
+    for row in range(len(ids)):
+        for at in range(ids.shape[1]):
+            starts = at + 1 < ids.shape[1] and labels[row, at + 1] != IGNORED and labels[row, at] == IGNORED
+            if NEWLINE in ids[row] and (ids[row, at] == NEWLINE or starts):
+                found.append([row, at])
+    return found
+
+
 def test_rows_share_no_line_and_a_row_without_newline_has_none() -> None:
     generator = torch.Generator().manual_seed(0)
     ids = torch.randint(0, 40, (5, 33), generator=generator)
@@ -39,8 +50,7 @@ def test_rows_share_no_line_and_a_row_without_newline_has_none() -> None:
     numbers, ends = lines_of(ids, labels, NEWLINE)
     seen = [set(row.tolist()) for row in numbers]
     assert all(not seen[a] & seen[b] for a in range(5) for b in range(a))
-    assert not ends[1].any() and not ends[3].any()
-    assert ends[2, 11] and ends[2, 32]
+    assert ends.nonzero().tolist() == ends_of(ids, labels)
 
 
 def test_content_words_are_the_world_and_not_its_wording() -> None:
@@ -67,4 +77,5 @@ def test_the_loss_falls_on_the_same_lines_and_hooks_change_no_output() -> None:
         optimiser.zero_grad()
         losses[-1].backward()
         optimiser.step()
-    assert losses[-1] < 0.1 < 1 < losses[0]
+    assert losses[-1] < 0.1
+    assert losses[0] > 1
