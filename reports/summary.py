@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -14,12 +14,11 @@ from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import cluster_bootstrap, paired_bootstrap
 from deltamem_eval.store import CellRecord, Sample, read_cells
 
-COLUMNS = (
-    Column("method", "method"),
-    Column("window", "window"),
-    Column("category", "category"),
+_HEAD = (Column("method", "method"), Column("window", "window"))
+_TAIL = (
     Column("accuracy", "accuracy % [95 %]", "percent", True),
     Column("lift", "lift over closed-book [95 %]", "points", True),
+    Column("over_vanilla", "over vanilla, same window [95 %]", "points", True),
     Column("chance", "chance %", "percent"),
     Column("selection", "guess from context %", "percent"),
     Column("evidence_recall", "evidence recall %", "percent", True),
@@ -32,6 +31,15 @@ COLUMNS = (
     Column("answer_seconds", "answer s per question", "seconds", False),
     Column("not_ok", "not ok"),
 )
+BREAKDOWNS = {
+    "category": "category",
+    "source": "source",
+    "associations": "associations",
+    "updates": "updates",
+    "context_tokens": "context tokens",
+    "window_share": "window / context",
+}
+Pairs = dict[tuple[str, str], float]
 
 
 @dataclass(frozen=True)
@@ -80,25 +88,45 @@ def accuracy_of(sample: Sample) -> float:
     return sample.metrics.get("accuracy", 0.0) if sample.status == "ok" else 0.0
 
 
-def summary_table(paths: Sequence[Path]) -> Table:
-    """Method × window × category, controls first."""
+def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> Table:
+    """Method × window × what `by` names (keys of BREAKDOWNS), controls first.
+
+    Raises UserError for runs without a finished cell and for an unknown breakdown.
+    """
+    unknown = [name for name in by if name not in BREAKDOWNS]
+    if unknown:
+        raise UserError(f"no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
     groups, records = load_groups(paths)
-    closed = {
-        _key(scope, sample): accuracy_of(sample)
-        for group in groups
-        if group.control == "closed-book"
-        for scope, sample in group.samples
-    }
-    rows = [
-        _row(group, category, members, closed)
-        for group in groups
-        for category, members in _by_category(group.samples)
+    closed = _scores(group for group in groups if group.control == "closed-book")
+    rows = []
+    for group in groups:
+        vanilla = _scores(_vanilla_beside(group, groups))
+        rows += [
+            _row(group, values, members, closed, vanilla)
+            for values, members in _broken_down(group, tuple(by))
+        ]
+    columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
+    return Table("Accuracy and cost", columns, tuple(rows), _caption(groups, records), _FOOTNOTES)
+
+
+def _scores(groups: Iterable[Group]) -> Pairs:
+    return {_key(scope, sample): accuracy_of(sample) for group in groups for scope, sample in group.samples}
+
+
+def _vanilla_beside(group: Group, groups: Sequence[Group]) -> list[Group]:
+    """Vanilla's group at the same window, for every other method."""
+    if group.control is not None or group.method == "vanilla":
+        return []
+    return [
+        other
+        for other in groups
+        if (other.method, other.control, other.window) == ("vanilla", None, group.window)
     ]
-    return Table("Accuracy and cost", COLUMNS, tuple(rows), _caption(groups, records), _FOOTNOTES)
 
 
 _FOOTNOTES = (
-    "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift: paired by question.",
+    "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift and difference from vanilla: "
+    "paired by question.",
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
     "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
@@ -110,20 +138,31 @@ def _key(scope: str, sample: Sample) -> tuple[str, str]:
     return scope, sample.query
 
 
-def _by_category(
-    samples: tuple[tuple[str, Sample], ...],
-) -> list[tuple[str, list[tuple[str, Sample]]]]:
-    found: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
-    for scope, sample in samples:
-        found[sample.category].append((scope, sample))
-    return sorted(found.items())
+def _broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...], list[tuple[str, Sample]]]]:
+    """The group's samples by their values of `by`, numbers in the order of their size."""
+    found: defaultdict[tuple[str | float, ...], list[tuple[str, Sample]]] = defaultdict(list)
+    for scope, sample in group.samples:
+        found[tuple(_value(sample, group.window, name) for name in by)].append((scope, sample))
+    ordered = sorted(found.items(), key=lambda item: [(isinstance(part, str), part) for part in item[0]])
+    return [(tuple(_text(part) for part in values), members) for values, members in ordered]
+
+
+def _value(sample: Sample, window: int | None, name: str) -> str | float:
+    if name in ("category", "source"):
+        return str(getattr(sample, name))
+    length = sample.extras.get("context_tokens")
+    if name == "window_share":
+        return "–" if window is None or not length else window / length
+    found = sample.extras.get(name)
+    return "–" if found is None else float(found)
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def _row(
-    group: Group,
-    category: str,
-    members: list[tuple[str, Sample]],
-    closed: dict[tuple[str, str], float],
+    group: Group, values: tuple[str, ...], members: list[tuple[str, Sample]], closed: Pairs, vanilla: Pairs
 ) -> tuple[Cell, ...]:
     samples = [sample for _, sample in members]
     clusters = [f"{scope}/{sample.cluster}" for scope, sample in members]
@@ -135,9 +174,10 @@ def _row(
     return (
         Cell(group.label),
         Cell("all that fits" if group.window is None else str(group.window)),
-        Cell(category),
+        *(Cell(value) for value in values),
         Cell(accuracy.estimate, accuracy.low, accuracy.high, accuracy.n),
-        _lift(members, scores, clusters, closed),
+        _difference(members, scores, clusters, closed),
+        _difference(members, scores, clusters, vanilla),
         _mean([sample.chance for sample in samples]),
         _mean([sample.selection for sample in samples]),
         _mean([sample.evidence for sample in samples]),
@@ -152,18 +192,15 @@ def _row(
     )
 
 
-def _lift(
-    members: list[tuple[str, Sample]],
-    scores: list[float],
-    clusters: list[str],
-    closed: dict[tuple[str, str], float],
+def _difference(
+    members: list[tuple[str, Sample]], scores: list[float], clusters: list[str], others: Pairs
 ) -> Cell:
-    """Difference from closed-book on the same questions; a dash unless every one of them has its partner."""
-    partners = [closed.get(_key(scope, sample)) for scope, sample in members]
+    """Difference from the others on the same questions; a dash unless every one of them has its partner."""
+    partners = [others.get(_key(scope, sample)) for scope, sample in members]
     if any(partner is None for partner in partners):
         return Cell(None)
-    lift = paired_bootstrap(scores, [float(partner or 0.0) for partner in partners], clusters)
-    return Cell(lift.estimate, lift.low, lift.high, lift.n)
+    found = paired_bootstrap(scores, [float(partner or 0.0) for partner in partners], clusters)
+    return Cell(found.estimate, found.low, found.high, found.n)
 
 
 def _mean(values: Sequence[float | None]) -> Cell:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -45,6 +45,17 @@ class Table:
     footnotes: tuple[str, ...] = field(default_factory=tuple)
 
 
+def without_empty(table: Table) -> Table:
+    """The table without columns that hold nothing, for people to read."""
+    kept = [
+        index
+        for index in range(len(table.columns))
+        if any(row[index].value is not None for row in table.rows)
+    ]
+    rows = tuple(tuple(row[index] for index in kept) for row in table.rows)
+    return replace(table, columns=tuple(table.columns[index] for index in kept), rows=rows)
+
+
 def show(cell: Cell, kind: Kind) -> str:
     """A cell as text for people."""
     if cell.value is None:
@@ -82,6 +93,7 @@ def to_terminal(table: Table) -> RichTable:
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    table = without_empty(table)
     made = RichTable(title=Text(table.title), caption=Text(_notes(table)), caption_justify="left")
     for column in table.columns:
         made.add_column(Text(column.heading), justify="left" if column.kind == "text" else "right")
@@ -98,6 +110,7 @@ def to_markdown(table: Table) -> str:
     def line(texts: list[str]) -> str:
         return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |\n"
 
+    table = without_empty(table)
     head = line([column.heading for column in table.columns])
     rule = line(["---" if column.kind == "text" else "---:" for column in table.columns])
     body = "".join(

@@ -7,6 +7,7 @@ import sys
 import typer
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.listing import listing, show
+from deltamem_eval.cli.report import report
 from deltamem_eval.cli.run import run
 from deltamem_eval.cli.train import qasper, train
 from deltamem_eval.errors import UserError
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.command("run")(run)
+app.command("report")(report)
 app.command("list")(listing)
 app.command("show")(show)
 app.command("doctor")(doctor)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from deltamem_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from deltamem_eval.reports.table import Table
 
 
 def run(
@@ -66,18 +69,24 @@ def _execute(request: Any, folder: Path, quiet: bool) -> None:
 
 def _print(folder: Path, as_json: bool) -> None:
     from deltamem_eval.reports.summary import summary_table
-    from deltamem_eval.reports.table import to_json, to_terminal
+    from deltamem_eval.reports.table import to_json
 
     table = summary_table([folder])
     if as_json:
         typer.echo(to_json(table), nl=False)
         return
+    print_table(table)
+    typer.echo(f"stored in {folder}")
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal, or 200 columns where there is none."""
+    from deltamem_eval.reports.table import to_terminal
     from rich.console import Console
 
     console = Console()
     console = console if console.is_terminal else Console(width=200)
     console.print(to_terminal(table))
-    console.print(f"stored in {folder}", highlight=False, markup=False)
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

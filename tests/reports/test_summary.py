@@ -32,10 +32,15 @@ def sample(number: int, right: bool, status: str = "ok", **more: object) -> Samp
 
 
 def cell(
-    store: RunStore, control: str | None, window: int | None, samples: list[Sample], seed: int = 0
+    store: RunStore,
+    control: str | None,
+    window: int | None,
+    samples: list[Sample],
+    seed: int = 0,
+    method: str = "token-write",
 ) -> None:
     identity = {
-        "method": "vanilla" if control in ("closed-book", "full-context") else "token-write",
+        "method": "vanilla" if control in ("closed-book", "full-context") else method,
         "control": control,
         "task": "embedded",
         "model": "tiny",
@@ -92,3 +97,38 @@ def test_a_run_without_a_finished_cell_is_refused(tmp_path: Path) -> None:
     RunStore.open(tmp_path / "run", {}, {})
     with pytest.raises(UserError, match="no finished cell"):
         summary_table([tmp_path / "run"])
+
+
+def test_breakdowns_group_by_size_and_differences_pair_the_same_questions(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+
+    def of(right: set[int]) -> list[Sample]:
+        lengths = (64, 64, 64, 64, 256, 256, 1024, 1024)
+        return [
+            sample(number, number in right, extras={"context_tokens": length})
+            for number, length in enumerate(lengths)
+        ]
+
+    cell(store, None, 64, of({0, 1, 4}), method="vanilla")
+    cell(store, None, 64, of({0, 4, 5, 6}))
+    cell(store, None, 16, of({7}))
+    table = summary_table([tmp_path / "run"], ("window_share",))
+    keys = [column.key for column in table.columns]
+    rows = [dict(zip(keys, row, strict=True)) for row in table.rows]
+    found = [
+        (row["method"].value, row["window"].value, row["window_share"].value, row["over_vanilla"].value)
+        for row in rows
+    ]
+    assert found == [
+        ("token-write", "16", "0.015625", None),
+        ("token-write", "16", "0.0625", None),
+        ("token-write", "16", "0.25", None),
+        ("token-write", "64", "0.0625", 0.5),
+        ("token-write", "64", "0.25", 0.5),
+        ("token-write", "64", "1", -0.25),
+        ("vanilla", "64", "0.0625", None),
+        ("vanilla", "64", "0.25", None),
+        ("vanilla", "64", "1", None),
+    ]
+    with pytest.raises(UserError, match="no breakdown 'kind'"):
+        summary_table([tmp_path / "run"], ("kind",))

@@ -1,0 +1,33 @@
+"""`report`: the table of finished runs again, in another format or broken down otherwise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from deltamem_eval.errors import UserError
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, pooled")],
+    by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
+    form: Annotated[str, typer.Option("--format", help="text, markdown, csv or json")] = "text",
+) -> None:
+    """Print one table of several runs: accuracy, lift, difference from vanilla at the same window, cost."""
+    from deltamem_eval.reports.summary import summary_table
+    from deltamem_eval.reports.table import to_csv, to_json, to_markdown
+
+    writers = {"markdown": to_markdown, "csv": to_csv, "json": to_json}
+    if form not in ("text", *writers):
+        raise UserError(f"no format {form!r}: there are text, {', '.join(writers)}")
+    missing = [path for path in runs if not (path / "run.json").is_file()]
+    if missing:
+        raise UserError(f"{missing[0]} is not a run's folder: it holds no run.json")
+    table = summary_table(runs, tuple(part for part in by.split(",") if part))
+    if form == "text":
+        from deltamem_eval.cli.run import print_table
+
+        print_table(table)
+    else:
+        typer.echo(writers[form](table), nl=False)
