@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*.safetensors' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded clean
+.PHONY: run test lint types bench embedded results clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -30,6 +30,17 @@ bench: $(STAMP)
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
 	$(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
+
+## results: the embedded table of every method, three seeds, as tracked in results/
+TABLE := runs/embedded
+results: $(STAMP)
+	$(BIN)/deltamem-eval run --method vanilla,bm25-rag,token-write,sequence-write,multi-write \
+		--window 0,64 --seeds 0,1,2 --out $(TABLE)
+	mkdir -p results
+	$(BIN)/deltamem-eval report $(TABLE) --format csv > results/embedded.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by source,associations --format csv > results/embedded_associations.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by source,context_tokens --format csv > results/embedded_lengths.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

@@ -8,6 +8,7 @@ bind the two. The heads are thrown away after training.
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import torch
@@ -64,12 +65,10 @@ class Gist(nn.Module):
 
 def content_tokens(tokenizer: Any) -> Tensor:
     """Which tokens are names, values or topics and not the wording around them: bool [vocabulary]."""
-    listed = [words.FIRST, words.LAST, words.COLOURS, words.ANIMALS, words.PLACES, words.CITIES]
-    listed += [words.OBJECTS, words.LABELS, *words.TOPIC_WORDS.values()]
+    groups = (words.FIRST, words.LAST, words.COLOURS, words.ANIMALS, words.PLACES, words.CITIES)
     content = torch.zeros(len(tokenizer), dtype=torch.bool)
-    for group in listed:
-        for word in group:
-            content[tokenizer.encode(f" {word}")[0]] = True
+    for word in chain(*groups, words.OBJECTS, words.LABELS, *words.TOPIC_WORDS.values()):
+        content[tokenizer.encode(f" {word}")[0]] = True
     return content
 
 

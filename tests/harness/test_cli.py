@@ -229,3 +229,30 @@ def test_help_and_list_do_not_import_torch(arguments: list[str], tmp_path: Path)
     )
     assert done.returncode == 0, done.stderr
     assert "BROKEN" not in done.stdout
+
+
+def test_report_prints_a_run_again_and_refuses_what_is_none(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    done = cli(*job(place, "--method", "token-write"), "--out", run, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    asked = cli("report", run, "--by", "source", "--format", "csv", cwd=tmp_path)
+    head, *lines = asked.stdout.splitlines()
+    assert head.startswith("method,window,source,accuracy")
+    assert len(lines) == len({*lines})
+    for arguments, words in (
+        ((tmp_path / "none",), "holds no run.json"),
+        ((run, "--by", "kind"), "no breakdown"),
+        ((run, "--format", "pdf"), "no format"),
+    ):
+        refused = cli("report", *arguments, cwd=tmp_path)
+        assert (refused.returncode, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+        assert words in refused.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("embeded", "did you mean embedded"), ("vanila", "did you mean")]
+)
+def test_show_guesses_what_was_meant(name: str, words: str, tmp_path: Path) -> None:
+    done = cli("show", name, cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert words in done.stderr
