@@ -10,9 +10,10 @@ from statistics import fmean
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import cluster_bootstrap, paired_bootstrap
-from deltamem_eval.store import CellRecord, Sample, read_cells
+from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
 
 _HEAD = (Column("method", "method"), Column("window", "window"))
 _TAIL = (
@@ -60,13 +61,19 @@ class Group:
 
 
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
-    """The finished cells of runs, pooled over seeds. Raises UserError where there are none."""
+    """The finished cells of runs, pooled over seeds; a cell that several runs hold counts once.
+
+    Raises UserError where there is none, and where runs answered the same cell differently.
+    """
     found: defaultdict[tuple[str, str | None, int | None], list[tuple[str, Sample]]] = defaultdict(list)
     effective: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
     records: list[CellRecord] = []
+    seen: dict[str, str] = {}
     for path in paths:
         for record, samples in read_cells(path):
             identity = record.identity
+            if not _is_new(identity, samples, seen, path):
+                continue
             key = (identity["method"], identity["control"], identity["window"])
             found[key] += [(f"{identity['task']}/{identity['seed']}", sample) for sample in samples]
             effective[key] = record.effective
@@ -75,6 +82,17 @@ def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
         raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
     groups = [Group(*key, tuple(samples), effective[key]) for key, samples in found.items()]
     return sorted(groups, key=_order), records
+
+
+def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str], path: Path) -> bool:
+    """Note the cell; False where another run had the same cell with the same answers."""
+    cell = cell_hash(identity)
+    answers = hash_json([[sample.query, sample.status, sample.answer] for sample in samples])
+    known = seen.get(cell)
+    if known not in (None, answers):
+        raise UserError(f"{path} answered cell {cell} unlike a run before it: report them apart")
+    seen[cell] = answers
+    return known is None
 
 
 def _order(group: Group) -> tuple[int, int, str, str]:

@@ -132,3 +132,13 @@ def test_breakdowns_group_by_size_and_differences_pair_the_same_questions(tmp_pa
     ]
     with pytest.raises(UserError, match="no breakdown 'kind'"):
         summary_table([tmp_path / "run"], ("kind",))
+
+
+def test_a_cell_in_two_runs_counts_once_and_must_agree(tmp_path: Path) -> None:
+    for name, count in (("a", 4), ("b", 4), ("c", 2)):
+        store = RunStore.open(tmp_path / name, {"of": name}, {})
+        cell(store, "closed-book", 0, [sample(number, False) for number in range(count)])
+    (row,) = summary_table([tmp_path / "a", tmp_path / "b"]).rows
+    assert row[3].n == 4
+    with pytest.raises(UserError, match="unlike a run before it"):
+        summary_table([tmp_path / "a", tmp_path / "c"])
