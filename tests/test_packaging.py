@@ -53,3 +53,13 @@ def test_the_tables_of_the_readme_s_commands_exist() -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (ROOT / link).exists(), link
     assert isinstance(Path(ROOT / "LICENSE").read_text(), str)
+
+
+def test_shipped_weights_fit_the_wheel_and_hold_no_pickle() -> None:
+    weights = ROOT / "tasks" / "embedded" / "weights"
+    files = [file for file in weights.rglob("*") if file.is_file()]
+    assert sum(file.stat().st_size for file in files) < 15_000_000
+    assert {file.suffix for file in files} <= {".safetensors", ".json", ".jsonl", ".md"}
+    for name in ("token-write", "sequence-write", "multi-write"):
+        assert (weights / name / "delta_mem_adapter.safetensors").is_file()
+        assert (weights / name / "train_log.jsonl").is_file()
