@@ -43,10 +43,14 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Example:
-    """One context as messages of token ids, and its questions: (prompt ids, answer ids)."""
+    """One context as messages of token ids, and its questions: (prompt ids, answer ids).
+
+    evidence: for each question the messages that answer it, by index; empty where nobody knows.
+    """
 
     messages: tuple[tuple[int, ...], ...]
     questions: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
+    evidence: tuple[tuple[int, ...], ...] = ()
 
 
 class Source(Protocol):

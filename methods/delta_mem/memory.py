@@ -26,6 +26,7 @@ class LayerMemory(nn.Module):
     memory_q_proj: nn.Parameter
     memory_k_proj: nn.Parameter
     memory_v_proj: nn.Parameter
+    delta_o_proj: nn.Parameter
 
     def __init__(self, config: DeltaMemConfig, bases: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -75,6 +76,19 @@ class LayerMemory(nn.Module):
         if write:
             self.state = state.squeeze(1) if self.config.num_state_heads == 1 else state
         self._correct(reads.transpose(1, 2).flatten(2))
+
+    def keys_of(self, x: Tensor, head: Literal["q", "k"]) -> Tensor:
+        """Normalised keys of reading (q) or writing (k) of states [batch, tokens, width of the model], as
+        [batch, heads, tokens, rank].
+        """
+        return self._key(x, self.memory_q_proj if head == "q" else self.memory_k_proj)
+
+    def written_state(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
+        """The state after writing x [batch, writes, width of the model] into an empty one, and the writes'
+        keys [batch, heads, writes, rank]. present: [batch, writes], False where there is none.
+        """
+        empty = x.new_zeros(x.shape[0], self.config.num_state_heads, self.config.rank, self.config.rank)
+        return self._scan(x, x, present, empty)[1], self.keys_of(x, "k")
 
     def _state_for(self, x: Tensor) -> Tensor:
         """The state as [batch, heads, rank, rank], zeros where there is none."""

@@ -7,7 +7,10 @@ frozen.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,9 @@ from deltamem_eval.methods.delta_mem.hooks import (
     trainable_parameters,
     writing,
 )
+from deltamem_eval.methods.delta_mem.warm_start import WarmStart, warm_start
 from deltamem_eval.methods.training import (
+    CHECKPOINT,
     Example,
     Report,
     Source,
@@ -34,6 +39,8 @@ from deltamem_eval.methods.training import (
 )
 from torch import Tensor
 
+WARM_LOG = "warm_start_log.jsonl"
+
 
 def train(
     model: Any,
@@ -42,24 +49,40 @@ def train(
     settings: TrainSettings,
     out: Path,
     report: Report = lambda _: None,
+    warm: tuple[Source, WarmStart] | None = None,
 ) -> None:
     """Train an adapter and save it to `out`, with its log and a checkpoint that a later call goes on from.
 
-    Raises UserError as `training.fit` does.
+    warm: examples that name their evidence and the settings of a warm start, which is logged beside the
+    training. Raises UserError as `training.fit` and `warm_start` do.
     """
     torch.manual_seed(settings.seed)
     model.requires_grad_(False)
     attach(model, config)
+    start = None
+    if warm is not None:
+        start = {"data": warm[0].identity(), **asdict(warm[1])}
+        if not (out / CHECKPOINT).is_file():
+            with open_log(out / WARM_LOG) as log:
+                warm_start(model, *warm, log)
     fit(
         trainable_parameters(model),
         lambda step: loss_of(model, source.batch(step), settings),
         settings,
         out,
-        {"adapter": config.to_json(), "data": source.identity()},
+        {"adapter": config.to_json(), "data": source.identity(), "start": start},
         report,
     )
     reset_state(model)
     save_adapter(model, out, "safetensors")
+
+
+@contextmanager
+def open_log(file: Path) -> Iterator[Report]:
+    """A report that writes one JSON line a row into a new file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("w", encoding="utf-8") as lines:
+        yield lambda row: print(json.dumps(row), file=lines)
 
 
 def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:

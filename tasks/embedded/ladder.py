@@ -30,7 +30,8 @@ class Rung:
     """One step of the ladder: sequences a batch, when to climb, when to give up waiting.
 
     fresh: the optimisers start anew, so that training can resume here from the weights alone. rate: share of
-    the peak rates. gist: weight of the line ends' loss.
+    the peak rates. gist: weight of the line ends' loss. parts: a batch is worked on in that many parts of
+    about equal length, so that short rows carry little padding.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Rung:
     fresh: bool = False
     rate: float = 1.0
     gist: float = 0.0
+    parts: int = 1
 
 
 RUNGS = (
@@ -48,6 +50,7 @@ RUNGS = (
     Rung("plain", 32, 0.90, 1500),
     Rung("full", 24, 2.0, 1600, fresh=True),  # every step is used
     Rung("gist", 24, 2.0, 600, fresh=True, rate=0.5, gist=0.3),
+    Rung("long", 24, 2.0, 700, fresh=True, rate=0.5, gist=0.3, parts=3),
 )
 
 
@@ -66,6 +69,7 @@ class Drawer:
             "plain": self.plain,
             "full": self.full,
             "gist": self.full,
+            "long": self.long,
         }
         own = makers[rung.name]
         return [own(rng) if index % 4 else self.copying(rng) for index in range(rung.batch)]
@@ -118,6 +122,12 @@ class Drawer:
     def full(self, rng: Random) -> Drawn:
         """Episodes as they are evaluated, from short to about 300 tokens."""
         row = training_row(rng, rng.choice((100, 160, 240, 300)), Drawing(questions=8))
+        return self._sequence(row["context"], row["questions"], [golds[0] for golds in row["answers"]])
+
+    def long(self, rng: Random) -> Drawn:
+        """Episodes up to the model's positions, more of them of the kinds learnt last."""
+        kinds = ("codes", "labels", "labels", "labels", "rules", "preferences", "topics", "topics", "updates")
+        row = training_row(rng, rng.choice((100, 200, 300, 440)), Drawing(kinds, questions=6))
         return self._sequence(row["context"], row["questions"], [golds[0] for golds in row["answers"]])
 
     def _episode(self, rng: Random, kind: str, tokens: int, count: int, style: Style) -> Drawn:

@@ -78,6 +78,17 @@ def collate(drawn: list[Drawn], device: torch.device) -> tuple[Tensor, Tensor]:
     return ids.to(device), labels.to(device)
 
 
+def in_parts(drawn: list[Drawn], parts: int) -> list[tuple[list[Drawn], float]]:
+    """A batch as parts of rows of about the same length, each with its share of the labelled tokens."""
+    if parts == 1:
+        return [(drawn, 1.0)]
+    ordered = sorted(drawn, key=lambda item: len(item.ids))
+    size = -(-len(ordered) // parts)
+    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    learnt = [sum(label != IGNORED for item in group for label in item.labels) for group in groups]
+    return [(group, count / sum(learnt)) for group, count in zip(groups, learnt, strict=True)]
+
+
 def loss_and_hits(model: Any, ids: Tensor, labels: Tensor) -> tuple[Tensor, float]:
     """Cross-entropy over the labelled tokens, and the share of them predicted right."""
     hidden = model.model(ids, use_cache=False).last_hidden_state[:, :-1]
@@ -126,18 +137,27 @@ class Climb:
 
     def _update(self, rung: Rung, step: int) -> tuple[float, float]:
         rng = Random(f"pretrain/{self.seed}/{rung.name}/{step}")
-        ids, labels = collate(self.drawer.batch(rung, rng), self.model.device)
+        drawn = self.drawer.batch(rung, rng)
         share = _rate(step / rung.most_steps) * min(1.0, (self.step + 1) / 100)
-        loss, hits = loss_and_hits(self.model, ids, labels)
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
-        total = loss + rung.gist * self.gist.loss(ids, labels) if self.gist else loss
-        total.backward()  # type: ignore[no-untyped-call]
+        loss = hits = 0.0
+        for part, weight in in_parts(drawn, rung.parts):
+            part_loss, part_hits = self._backward(part, weight, rung.gist)
+            loss, hits = loss + weight * part_loss, hits + weight * part_hits
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         for optimiser, rate in zip(self.optimisers, self.rates, strict=True):
             optimiser.param_groups[0]["lr"] = rate * share
             optimiser.step()
         self.step += 1
+        return loss, hits
+
+    def _backward(self, drawn: list[Drawn], weight: float, gist: float) -> tuple[float, float]:
+        """Add a part's share of the gradient; the part's own loss and hits."""
+        ids, labels = collate(drawn, self.model.device)
+        loss, hits = loss_and_hits(self.model, ids, labels)
+        total = loss + gist * self.gist.loss(ids, labels) if self.gist else loss
+        (weight * total).backward()  # type: ignore[no-untyped-call]
         return float(loss.detach()), hits
 
     def _write(self, rung: Rung, step: int, loss: float, accuracy: float) -> None:
