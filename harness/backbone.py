@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -299,9 +300,9 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"cannot load model '{name}': {first} (known here: embedded, a local folder, or a hub name)"
-        ) from error
+        near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
+        hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
+        raise UserError(f"cannot load model '{name}': {first} ({hint})") from error
     return Backbone(model.to(place), tokenizer, name, model_identity(source, model), batch_size)
 
 

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, Rung, train_adapter
+from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, WARM, Rung, train_adapter
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
 
+LOG = "train_log.jsonl"
+WARM_LOG = "warm_start_log.jsonl"
 POLICIES = ("multi-write", "token-write", "sequence-write")  # the longest first: two train at a time
 PROCESSES = 2
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
@@ -43,7 +45,7 @@ def evaluate(weights: Path, scratch: Path, device: str) -> str:
         runs.append(scratch / policy)
         with Display(4, quiet=False) as display:
             execute(check(request), runs[-1], display)
-    return to_markdown(summary_table(runs))
+    return to_markdown(summary_table(runs)).replace(str(weights / "backbone"), "embedded")
 
 
 def write_card(weights: Path, seed: int, scores: str) -> None:
@@ -61,18 +63,23 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "| --- | ---: | ---: | ---: | ---: |",
         *(_part(weights / name) for name in ("backbone", *POLICIES)),
         "",
-        "The backbone climbs a ladder: copying, records, one wording, all wordings, and last all wordings",
-        "with a second loss by which the end of each line, and its mean, name the line's content words",
-        "(sentence ends of large models carry such a gist; without it no write finds key and value at once).",
+        "The backbone climbs a ladder: copying, records, one wording, all wordings; then all wordings with",
+        "a second loss by which the end of each line, and its mean, name the line's content words (sentence",
+        "ends of large models carry such a gist; without it no write finds key and value at once); and last",
+        "the same up to the end of its positions.",
         "",
-        "Adapters train by the paper's objective on new contexts every update, questions answered from the",
-        f"state alone, peak learning rate {LR}, on layers {LAYERS} with gain {GAIN} (the release: all",
-        "layers, 0.05). Their ladder begins with two values to choose between, because on all values at once",
-        "they learn which values were said and not of what. Logs are the train_log.jsonl beside the weights.",
+        f"Adapters sit on layers {LAYERS} (the release: all) with gain {GAIN} (0.05). They begin with a warm",
+        "start that the paper does not have: keys, values and gates fitted on the frozen backbone's hidden",
+        "states, where each question names the lines that answer it (methods/delta_mem/warm_start.py). Then",
+        "they train by the paper's objective on new contexts every update, questions answered from the",
+        f"state, alone or after the end of their context, peak learning rate {LR}. Without the warm start an",
+        "adapter learns which values were said and, for thousands of updates, not of what. Logs stand beside",
+        "the weights.",
         "",
-        "| rung | updates | contexts an update | associations | values | up to tokens | with a window |",
-        "| ---: | ---: | ---: | --- | --- | --- | ---: |",
-        *(_rung(number, rung) for number, rung in enumerate(RUNGS, 1)),
+        "| stretch | updates | contexts an update | associations | up to tokens | with a window |",
+        "| --- | ---: | ---: | --- | --- | ---: |",
+        _rung("warm start", WARM),
+        *(_rung(f"rung {number}", rung) for number, rung in enumerate(RUNGS, 1)),
         "",
         f"## Scores on evaluation seed {CARD_SEED}",
         "",
@@ -81,30 +88,44 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
     (weights / CARD).write_text("\n".join(lines), encoding="utf-8")
 
 
-def _rung(number: int, rung: Rung) -> str:
-    drawing = rung.drawing
+def _rung(name: str, rung: Rung) -> str:
     cells = [
-        number,
+        name,
         rung.updates,
         rung.batch,
-        ", ".join(str(count) for count in sorted(set(drawing.associations))),
-        drawing.values or "all",
-        ", ".join(str(tokens) if tokens else "no filler" for tokens in rung.longest),
+        ", ".join(str(count) for count in sorted(set(rung.drawing.associations))),
+        ", ".join(str(tokens) for tokens in rung.longest),
         f"{rung.windowed:.0%}",
     ]
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
 def _part(folder: Path) -> str:
-    from safetensors import safe_open
-
-    (file,) = folder.glob("*.safetensors")
-    with safe_open(file, "pt") as weights:
-        count = sum(weights.get_tensor(name).numel() for name in weights.keys())  # noqa: SIM118
-    rows = [json.loads(line) for line in (folder / "train_log.jsonl").read_text().splitlines()]
+    """A line of the parts' table; updates and minutes of an adapter include its warm start."""
+    rows = _log(folder / LOG)
+    warm = _log(folder / WARM_LOG)
     steps = sum(row["step"] for row, after in zip(rows, [*rows[1:], None], strict=True) if _ends(row, after))
-    minutes = rows[-1]["seconds"] / 60
+    steps += len(warm)
+    minutes = (rows[-1]["seconds"] + (warm[-1]["seconds"] if warm else 0)) / 60
+    count = _parameters(folder)
     return f"| {folder.name} | {count:,} | {steps:,} | {rows[-1]['loss']:.3f} | {minutes:.0f} |"
+
+
+def _log(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+
+
+def _parameters(folder: Path) -> int:
+    """Parameters of the backbone, or those that an adapter adds (its inactive corrections are zeros)."""
+    from deltamem_eval.backbone import load_backbone
+    from deltamem_eval.methods.delta_mem.adapter import load_adapter
+    from deltamem_eval.methods.delta_mem.hooks import trainable_parameters
+
+    backbone = load_backbone(str(folder.parent / "backbone"), "cpu")
+    if folder.name == "backbone":
+        return backbone.parameters()
+    load_adapter(backbone.model, folder)
+    return sum(parameter.numel() for parameter in trainable_parameters(backbone.model))
 
 
 def _ends(row: dict[str, Any], after: dict[str, Any] | None) -> bool:

@@ -23,10 +23,13 @@ DEFAULT_WINDOW = 4096
 
 @dataclass(frozen=True)
 class Request:
-    """A run as the user asked for it. windows: tokens; empty for the model's default."""
+    """A run as the user asked for it. windows: tokens; empty for the model's default. task: a registered
+    name; `rows` where a file of rows is given.
+    """
 
     methods: tuple[str, ...]
     model: str = "embedded"
+    task: str = "embedded"
     rows: str | None = None
     adapter: str | None = None
     windows: tuple[int, ...] = ()
@@ -43,6 +46,7 @@ class Request:
         return {
             "methods": list(self.methods),
             "model": self.model,
+            "task": self.task,
             "rows": self.rows,
             "adapter": self.adapter,
             "windows": list(self.windows),
@@ -64,6 +68,9 @@ def check(request: Request) -> Request:
         METHODS.load(name)
     if not request.methods:
         raise UserError("no method: give --method NAME")
+    TASKS.load(request.task)
+    if request.rows is not None and request.task not in ("embedded", "rows"):
+        raise UserError(f"--rows FILE is a task of its own: leave out --task {request.task}")
     windows = request.windows or (EMBEDDED_WINDOW if request.model == "embedded" else DEFAULT_WINDOW,)
     for window in windows:
         if window < 0:
@@ -79,7 +86,8 @@ def check(request: Request) -> Request:
         )
     if request.rows is not None and not Path(request.rows).is_file():
         raise UserError(f"{request.rows}: no such file")
-    return replace(request, windows=windows)
+    task = request.task if request.rows is None else "rows"
+    return replace(request, windows=windows, task=task)
 
 
 def execute(request: Request, out: Path, progress: Progress) -> None:
@@ -89,16 +97,13 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     from deltamem_eval.runner import cell_identity, run_cell
     from deltamem_eval.store import RunStore
 
-    name = "embedded" if request.rows is None else "rows"
-    kind: Any = TASKS.load(name)
+    kind: Any = TASKS.load(request.task)
     task: Task = kind() if request.rows is None else kind(request.rows)
     seeds = list(request.seeds) if request.rows is None else list(request.seeds[:1])
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
-    cells = [
-        _with_adapter(cell, request)
-        for cell in plan(list(request.methods), {name: seeds}, list(request.windows), request.controls)
-    ]
+    grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
+    cells = [_with_adapter(cell, request) for cell in grid]
     _try_out(cells, episodes, backbone)
     store = RunStore.open(out, request.record(), provenance(str(backbone.device)))
     try:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[list[str], typer.Option(help="a method's name; repeat or separate by commas")],
+    task: Annotated[str, typer.Option(help="a task's name")] = "embedded",
     rows: Annotated[str | None, typer.Option(help="file in MemoryAgentBench's row schema")] = None,
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
     adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
@@ -37,6 +38,7 @@ def run(
         Request(
             methods=tuple(name for item in method for name in item.split(",") if name),
             model=model,
+            task=task,
             rows=rows,
             adapter=adapter,
             windows=_numbers("--window", ",".join(window or [])),

@@ -10,6 +10,7 @@ messages that answer it (contrastive); and writes of the tokens that do not end 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -92,6 +93,7 @@ def warm_start(model: Any, source: Source, settings: WarmStart, report: Report =
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, settings.lr, total_steps=settings.updates, pct_start=0.1
     )
+    began = time.perf_counter()
     for step in range(settings.updates):
         seen = observe(model, source.batch(step))
         answer, match, rest, accuracy = losses(model, seen, temperature.exp(), settings.rest)
@@ -101,7 +103,8 @@ def warm_start(model: Any, source: Source, settings: WarmStart, report: Report =
         optimiser.step()
         schedule.step()
         parts = {"answer": answer, "match": match, "rest": rest, "accuracy": accuracy}
-        report({"step": step + 1, **{name: round(float(value.detach()), 4) for name, value in parts.items()}})
+        row = {name: round(float(value.detach()), 4) for name, value in parts.items()}
+        report({"step": step + 1, **row, "seconds": time.perf_counter() - began})
     with torch.no_grad():
         for memory in attachment.memories.values():
             memory.delta_o_proj.mul_(settings.output if "o" in config.delta_heads else 1.0)

@@ -129,10 +129,12 @@ def _wait_for(run: Path, lines: int, process: subprocess.Popen) -> None:
 
 BAD = {
     "unknown method": (["--method", "token-wrte"], "did you mean token-write"),
+    "unknown task": (["--method", "vanilla", "--task", "embeded"], "did you mean embedded"),
     "negative window": (["--method", "vanilla", "--window", "-1"], "--window"),
     "window that is no number": (["--method", "vanilla", "--window", "many"], "whole numbers"),
     "cuda absent": (["--method", "vanilla", "--device", "cuda"], "no CUDA device"),
     "unknown dtype": (["--method", "vanilla", "--dtype", "int3"], "unknown dtype"),
+    "misspelt model": (["--method", "vanilla", "--model", "embeded"], "did you mean embedded"),
     "unknown model": (["--method", "vanilla", "--model", "no/such-model"], "cannot load model"),
     "adapter for another shape": (
         ["--method", "token-write", "--adapter", "misfit"],
