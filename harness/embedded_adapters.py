@@ -38,10 +38,10 @@ class Rung:
 COUNTS = (2, 3, 4, 6, 8)
 BOUND = tuple(kind for kind in KINDS if kind != "topics")  # those that bind a key to a value
 LABELS = ("labels",) * 3  # learnt last: their questions share no word with what was said
-WARM = Rung(500, 24, Drawing((*BOUND, *LABELS), COUNTS, questions=6), (120,))
+WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
 RUNGS = (
     Rung(1100, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.2),
-    Rung(350, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
+    Rung(250, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
 )
 
 
