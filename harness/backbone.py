@@ -192,7 +192,7 @@ class Backbone:
             mask[row, past + width - len(request.ids) :] = 1
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, past:]
         cache = prefix.rows(rows) if prefix else None
-        sequences = [_Sequence(self, request) for request in requests]
+        sequences = [Decoding(self, request) for request in requests]
         while True:
             output = self.model(
                 tokens,
@@ -227,8 +227,8 @@ class Backbone:
         return frozenset([] if ids is None else ids if isinstance(ids, list) else [ids])
 
 
-class _Sequence:
-    """One row's continuation while it grows."""
+class Decoding:
+    """One request's continuation while it grows, until a stop string, an end token or its budget ends it."""
 
     def __init__(self, backbone: Backbone, request: Request) -> None:
         self._backbone = backbone
@@ -239,6 +239,7 @@ class _Sequence:
         self.finished = False
 
     def take(self, token: int) -> None:
+        """Append a token; one that comes after the end is ignored."""
         if self.finished:
             return
         self._count += 1
@@ -250,7 +251,12 @@ class _Sequence:
         stopped = any(stop in text for stop in self._request.stop)
         self.finished = stopped or self._count >= self._request.max_new_tokens
 
+    def text(self) -> str:
+        """What was generated so far, stop strings and all."""
+        return self._backbone.decode(self._ids)
+
     def continuation(self) -> Continuation:
+        """The result: the text before any stop string."""
         text = self._backbone.decode(self._ids).lstrip()
         for stop in self._request.stop:
             text = text.split(stop, 1)[0]

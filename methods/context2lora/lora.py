@@ -20,27 +20,33 @@ _NEEDS = "context2lora and memgen need peft: pip install 'deltamem-eval[lora]'"
 class Lora:
     """Adapters on a frozen model, in place; `remove` leaves the model as it was."""
 
-    def __init__(self, peft_model: Any, name: str = "default") -> None:
+    def __init__(self, peft_model: Any) -> None:
         self._peft = peft_model
-        self._name = name
 
     @classmethod
-    def fresh(cls, model: Any, rank: int, targets: tuple[str, ...], dropout: float = 0.0) -> Lora:
+    def fresh(cls, model: Any, rank: int, targets: tuple[str, ...], name: str = "default") -> Lora:
         """New adapters, B zero and α = 2r, drawn from torch's global generator.
 
         Raises UserError where the model has no module of a target's name.
         """
         peft = _peft()
         check_targets(model, targets)
-        config = peft.LoraConfig(
-            r=rank,
-            lora_alpha=2 * rank,
-            target_modules=list(targets),
-            lora_dropout=dropout,
-            bias="none",
-            task_type="CAUSAL_LM",
-        )
-        return cls(peft.get_peft_model(model, config))
+        return cls(peft.get_peft_model(model, _config(peft, rank, targets), adapter_name=name))
+
+    def add(self, name: str, rank: int, targets: tuple[str, ...]) -> None:
+        """A second set of adapters on the same modules; it acts when switched to."""
+        self._peft.add_adapter(name, _config(_peft(), rank, targets))
+
+    def switch(self, name: str | None) -> None:
+        """Let the adapters of that name act, or none; which parameters are trained stays as it was."""
+        trained = [(tensor, tensor.requires_grad) for tensor in self.parameters()]
+        if name is None:
+            self._peft.base_model.disable_adapter_layers()
+        else:
+            self._peft.base_model.enable_adapter_layers()
+            self._peft.set_adapter(name)
+        for tensor, flag in trained:
+            tensor.requires_grad_(flag)
 
     @classmethod
     def load(cls, model: Any, folder: str | Path) -> Lora:
@@ -61,9 +67,10 @@ class Lora:
             line = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"the LoRA adapter in {folder} does not fit: {line[-1].strip()}") from error
 
-    def parameters(self) -> list[nn.Parameter]:
-        """The adapters' parameters."""
-        return [tensor for name, tensor in self._peft.named_parameters() if "lora_" in name]
+    def parameters(self, name: str | None = None) -> list[nn.Parameter]:
+        """The parameters of the adapters of that name, or of all."""
+        mark = "." if name is None else f".{name}."
+        return [tensor for path, tensor in self._peft.named_parameters() if "lora_" in path and mark in path]
 
     def state(self) -> dict[str, Tensor]:
         """The adapters' weights by name, detached."""
@@ -96,6 +103,17 @@ def _peft() -> Any:
     except ImportError:
         raise UserError(_NEEDS) from None
     return peft
+
+
+def _config(peft: Any, rank: int, targets: tuple[str, ...]) -> Any:
+    return peft.LoraConfig(
+        r=rank,
+        lora_alpha=2 * rank,
+        target_modules=list(targets),
+        lora_dropout=0.0,
+        bias="none",
+        task_type="CAUSAL_LM",
+    )
 
 
 def _strip(model: Any) -> None:

@@ -1,0 +1,131 @@
+"""MemGen behind the harness's interface."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Answer, Footprint, MethodSettings, Overhead, Query
+from deltamem_eval.methods.vanilla import Vanilla
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone, Continuation
+    from deltamem_eval.methods.memgen.stream import Stream
+    from deltamem_eval.methods.prompt import Prompt
+    from deltamem_eval.overhead import ModelShape
+
+
+class MemGen(Vanilla):
+    """The context in the prompt as vanilla has it; latent memories are woven in before and inside the answer.
+
+    A weaver (low-rank adapters over the backbone's own weights) reads everything so far and appends latents
+    at the prompt's end and at delimiters inside the answer, at most so many times; with a trained trigger
+    only where that says so. Options. most: weaves inside an answer, -1 takes what the folder was trained
+    with. cached: false reads everything again at every step, as the authors' code does once its weaves are
+    spent. A weave that would leave the model's positions is not made. Questions are answered one at a time.
+    """
+
+    name: ClassVar[str] = "memgen"
+    summary: ClassVar[str] = "latent memories woven into the token stream by adapters of the backbone"
+    trained: ClassVar[bool] = True
+    defaults: ClassVar[Mapping[str, Any]] = {"most": -1, "cached": True}
+
+    def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
+        from deltamem_eval.methods.memgen.model import load_memgen
+        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.prompt import PromptBuilder
+
+        options = merge_options(self.name, self.defaults, settings.options)
+        if options["most"] < -1:
+            raise UserError(f"option most of memgen must be -1 or a count, not {options['most']}")
+        if settings.adapter is None:
+            raise UserError("memgen needs trained weights: give --adapter FOLDER")
+        super().__init__(backbone, MethodSettings(settings.window, settings.seed))
+        self._parts = load_memgen(backbone.model, settings.adapter)
+        self._most = self._parts.config.most if options["most"] == -1 else options["most"]
+        self._cached = bool(options["cached"])
+        self._prompts = PromptBuilder(backbone)
+        self._base: tuple[tuple[int, ...], Stream] | None = None
+
+    def reset(self) -> None:
+        """Forget the context."""
+        super().reset()
+        self._base = None
+
+    def answer(self, queries: Sequence[Query]) -> list[Answer]:
+        """Answer from the window, which reasoner and weaver read once however many questions there are."""
+        import torch
+        from deltamem_eval.methods.prompt import to_answer
+
+        answers = []
+        with torch.no_grad():
+            for query in queries:
+                context = self._window.last(min(self._window.size, self._prompts.room(query)))
+                prompt = self._prompts.build(context, query)
+                visible = self._backbone.decode(context) if context else None
+                answers.append(to_answer(prompt, self._continue(prompt), visible, len(context)))
+        return answers
+
+    def _continue(self, prompt: Prompt) -> Continuation:
+        from deltamem_eval.backbone import Decoding
+
+        parts = self._parts
+        stream = self._started(prompt.prefix)
+        stream.feed(parts.embed(prompt.request.ids))
+        if self._fits(stream, prompt):
+            stream.weave("prompt")
+        decoding, used = Decoding(self._backbone, prompt.request), 0
+        while True:
+            token = int(stream.logits.argmax(-1))
+            decoding.take(token)
+            if decoding.finished:
+                return decoding.continuation()
+            stream.feed(parts.embed([token]))
+            at_end = decoding.text().endswith(parts.config.delimiters)
+            if at_end and used < self._most and self._fits(stream, prompt) and stream.weave("inner"):
+                used += 1
+
+    def _fits(self, stream: Stream, prompt: Prompt) -> bool:
+        """Whether latents and the rest of the answer stay within the positions."""
+        needed = stream.length + self._parts.config.latents + prompt.request.max_new_tokens
+        return needed <= self._backbone.positions
+
+    def _started(self, prefix: tuple[int, ...]) -> Stream:
+        """A stream that has read the prefix; the reading is shared by all questions."""
+        from deltamem_eval.methods.memgen.stream import PlainStream, Stream
+
+        if not self._cached:
+            stream: Stream = PlainStream(self._parts)
+            if prefix:
+                stream.feed(self._parts.embed(prefix))
+            return stream
+        if self._base is None or self._base[0] != prefix:
+            fresh = Stream(self._parts)
+            if prefix:
+                fresh.feed(self._parts.embed(prefix))
+                fresh.prepare()
+            self._base = prefix, fresh
+        return self._base[1].fork()
+
+    def footprint(self) -> Footprint:
+        """Text of the window; keys and values of the reasoner's and the weaver's reading of it."""
+        kv = self._base[1].bytes if self._base else 0
+        return Footprint(text=super().footprint().text, kv=kv)
+
+    @classmethod
+    def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Weaver and trigger of rank 8 on every linear layer, projections, latents and the trigger's head."""
+        from deltamem_eval.methods.memgen.model import MemGenConfig, parameter_count
+
+        count = parameter_count(shape, MemGenConfig(hidden=shape.hidden))
+        return Overhead(trainable=count, stored=count)
+
+    def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
+        """Parameters of the parts that were loaded."""
+        count = sum(tensor.numel() for tensor in self._parts.state().values())
+        return Overhead(trainable=count, stored=count)
+
+    def close(self) -> None:
+        """Take the parts off the backbone."""
+        self._parts.remove()

@@ -1,0 +1,221 @@
+"""MemGen: cached weaving equals reading everything again, training equals decoding, parts come off again."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval.backbone import Backbone
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.memgen.method import MemGen
+from deltamem_eval.methods.memgen.model import MemGenConfig, MemGenModel, load_memgen, parameter_count
+from deltamem_eval.methods.memgen.stream import PlainStream, Stream
+from deltamem_eval.methods.memgen.train import places, train_memgen, weave_rows, weaving_loss
+from deltamem_eval.methods.training import Example, Fixed, TrainSettings
+from deltamem_eval.methods.vanilla import Vanilla
+from deltamem_eval.overhead import ModelShape
+from tiny import tiny_backbone
+
+CONFIG = MemGenConfig(hidden=48, rank=2, latents=3, most=2)
+CHUNKS = tuple(Chunk(f"{name} keeps {index}, or so.\n", index) for index, name in enumerate("abcdefgh"))
+QUERIES = [Query(f"q{index}", text, ("x",), 12) for index, text in enumerate(("a?", "what of b, then?", "c"))]
+
+
+@pytest.fixture
+def backbone() -> Backbone:
+    return tiny_backbone()
+
+
+def shaken(backbone: Backbone, config: MemGenConfig = CONFIG) -> MemGenModel:
+    """Parts with random weights everywhere, so that each of them matters."""
+    parts = MemGenModel(backbone.model, config)
+    generator = torch.Generator().manual_seed(5)
+    state = {
+        name: 0.3 * torch.randn(item.shape, generator=generator) + (item if "norm" in name else 0)
+        for name, item in parts.state().items()
+    }
+    parts.load_state(state)
+    return parts
+
+
+@pytest.fixture
+def folder(backbone: Backbone, tmp_path: Path) -> Path:
+    parts = shaken(backbone)
+    parts.save(tmp_path / "memgen")
+    parts.remove()
+    return tmp_path / "memgen"
+
+
+@pytest.fixture
+def method(backbone: Backbone, folder: Path) -> Iterator[MemGen]:
+    made = MemGen(backbone, MethodSettings(60, adapter=str(folder)))
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize("trigger", [False, True])
+@torch.no_grad()
+def test_a_stream_from_caches_equals_reading_everything_again(backbone: Backbone, trigger: bool) -> None:
+    parts = shaken(backbone, replace(CONFIG, trigger=trigger))
+    base, plain, woven = Stream(parts), PlainStream(parts), []
+    for stream in (base, plain):
+        stream.feed(parts.embed(range(20, 31)))
+        stream.prepare()
+    cached = base.fork()
+    for ids, place in (([40, 41], "prompt"), ([50], "inner"), ([51, 52, 53], "inner"), ([7], None)):
+        for stream in (cached, plain):
+            stream.feed(parts.embed(ids))
+        if place is not None:
+            woven += [cached.weave(place)]
+            assert plain.weave(place) == woven[-1]
+        torch.testing.assert_close(cached.logits, plain.logits, atol=1e-4, rtol=1e-4)
+        assert cached.length == plain.length
+    assert base.length == 11  # a fork leaves its origin alone
+    assert trigger or all(woven)
+    parts.remove()
+
+
+def test_answers_from_caches_are_those_without_and_differ_from_vanilla(
+    backbone: Backbone, folder: Path
+) -> None:
+    found = {}
+    for cached in (True, False):
+        method = MemGen(backbone, MethodSettings(60, adapter=str(folder), options={"cached": cached}))
+        for chunk in CHUNKS:
+            method.write(chunk)
+        found[cached] = [answer.text for answer in method.answer(QUERIES)]
+        method.close()
+    vanilla = Vanilla(backbone, MethodSettings(60))
+    for chunk in CHUNKS:
+        vanilla.write(chunk)
+    assert found[True] == found[False]
+    assert found[True] != [answer.text for answer in vanilla.answer(QUERIES)]
+
+
+def test_promises(method: MemGen, backbone: Backbone) -> None:
+    for chunk in CHUNKS:
+        method.write(chunk)
+    snapshot, wanted = method.snapshot(), method.answer(QUERIES)
+    assert method.answer(QUERIES[::-1])[::-1] == wanted
+    assert [method.answer([query])[0] for query in QUERIES] == wanted
+    held = method.footprint()
+    layers, caches, width = 3, 2, 2 * 2 * 12
+    assert held.kv == layers * caches * width * 60 * 4
+    method.reset()
+    assert method.answer(QUERIES) != wanted
+    method.restore(snapshot)
+    assert method.answer(QUERIES) == wanted
+    assert all(answer.context_tokens == 60 for answer in wanted)
+
+
+def test_the_backbone_is_left_as_it_was(backbone: Backbone, folder: Path) -> None:
+    ids = torch.tensor([[5, 6, 7, 8]])
+    before = {name: item.clone() for name, item in backbone.model.state_dict().items()}
+    logits = backbone.model(ids).logits
+    method = MemGen(backbone, MethodSettings(20, adapter=str(folder)))
+    torch.testing.assert_close(backbone.model(ids).logits, logits, atol=0, rtol=0)  # the reasoner is frozen
+    method.answer(QUERIES)
+    method.close()
+    after = backbone.model.state_dict()
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name], item) for name, item in before.items())
+
+
+def test_no_weave_leaves_the_positions(folder: Path) -> None:
+    backbone = tiny_backbone(positions=40)
+    method = MemGen(backbone, MethodSettings(0, adapter=str(folder)))
+    query = Query("q", "x" * 27, ("y",), 12)  # 39 with the answer: no room for three latents
+    plain = Vanilla(backbone, MethodSettings(0)).answer([query])[0].text
+    assert method.answer([query])[0].text == plain
+    method.close()
+
+
+def test_training_s_loss_is_what_decoding_would_pay(backbone: Backbone) -> None:
+    parts = shaken(backbone)
+    pairs = [
+        (backbone.encode("a long prompt?"), backbone.encode(" yes, no.x\n")),
+        (backbone.encode("b"), backbone.encode(" ok\n")),
+        (backbone.encode("c, d"), backbone.encode(",,,,\n")),
+    ]
+    assert [places(backbone.decode, answer, CONFIG) for _, answer in pairs] == [[0, 5, 9], [0], [0, 1, 2]]
+    total, count = 0.0, 0
+    with torch.no_grad():
+        for prompt, answer in pairs:
+            stream, at = PlainStream(parts), places(backbone.decode, answer, CONFIG)
+            stream.feed(parts.embed(prompt))
+            for index, token in enumerate(answer):
+                if index in at:
+                    stream.weave("inner" if index else "prompt")
+                total -= float(stream.logits.log_softmax(-1)[0, token])
+                count += 1
+                stream.feed(parts.embed([token]))
+        loss = weaving_loss(parts, backbone.decode, pairs)
+        alone = weave_rows(parts, [parts.embed([5, 6])[0]], "prompt")
+        beside = weave_rows(parts, [parts.embed([5, 6])[0], parts.embed([9] * 7)[0]], "prompt")
+    assert float(loss) == pytest.approx(total / count, abs=1e-4)
+    torch.testing.assert_close(beside[:1], alone, atol=1e-5, rtol=1e-5)
+    parts.remove()
+
+
+def test_training_learns_goes_into_the_weaver_alone_and_loads(backbone: Backbone, tmp_path: Path) -> None:
+    examples = [Example(((1,),), (((40 + value, 7), (60 + value, 3)),)) for value in range(4)]
+    settings = TrainSettings(steps=30, batch=4, lr=2e-2, save_every=30)
+    before = {name: item.clone() for name, item in backbone.model.state_dict().items()}
+    train_memgen(backbone.model, backbone.decode, CONFIG, Fixed(examples, 4, 0), settings, tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "train_log.jsonl").read_text().splitlines()]
+    assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
+    assert all(torch.equal(backbone.model.state_dict()[name], item) for name, item in before.items())
+    parts = load_memgen(backbone.model, tmp_path)
+    state = parts.state()
+    assert all(state[name].abs().sum() > 0 for name in state if ".lora_B.weaver" in name)
+    assert all(state[name].abs().sum() == 0 for name in state if ".lora_B.trigger" in name)
+    parts.remove()
+
+
+def test_parameters_of_the_paper_s_table_and_of_a_real_model(backbone: Backbone) -> None:
+    config = json.loads(json.dumps(QWEN3_4B))
+    shape = ModelShape.from_config(config)
+    assert MemGen.overhead(shape, {}).trainable == 46_198_788
+    parts = shaken(backbone)
+    assert sum(item.numel() for item in parts.state().values()) == parameter_count(backbone.shape(), CONFIG)
+    parts.remove()
+
+
+QWEN3_4B = {
+    "model_type": "qwen3",
+    "hidden_size": 2560,
+    "num_hidden_layers": 36,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    "intermediate_size": 9728,
+    "vocab_size": 151936,
+    "tie_word_embeddings": True,
+}
+
+
+def test_bad_folders_are_refused_and_leave_nothing(backbone: Backbone, folder: Path) -> None:
+    names = set(dict(backbone.model.named_modules()))
+
+    def refused(words: str) -> None:
+        with pytest.raises(UserError, match=words):
+            MemGen(backbone, MethodSettings(20, adapter=str(folder)))
+        assert set(dict(backbone.model.named_modules())) == names
+
+    with pytest.raises(UserError, match="--adapter"):
+        MemGen(backbone, MethodSettings(20))
+    text = (folder / "memgen.json").read_text()
+    (folder / "memgen.json").write_text(text.replace('"hidden": 48', '"hidden": 64'))
+    refused("hidden size 64")
+    (folder / "memgen.json").write_text(text.replace('"rank": 2', '"rank": 4'))
+    refused("do not fit")
+    (folder / "memgen.json").write_text(text.replace("down_proj", "sideways_proj"))
+    refused("no module named sideways_proj")
+    (folder / "memgen.json").write_text(text[:20])
+    refused("damaged")
+    (folder / "memgen.safetensors").unlink()
+    (folder / "memgen.json").write_text(text)
+    refused("it needs")
