@@ -14,7 +14,7 @@ from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION, KINDS, Draw
 if TYPE_CHECKING:
     from deltamem_eval.methods.training import Example
 
-LR, WARMUP = 5e-3, 0.03
+LR, WARMUP, PARTS = 5e-3, 0.03, 4
 # The first layer's queries come from single tokens, which never know what was asked.
 LAYERS, GAIN = (1, 2, 3), 0.5
 
@@ -40,8 +40,8 @@ BOUND = tuple(kind for kind in KINDS if kind != "topics")  # those that bind a k
 LABELS = ("labels",) * 3  # learnt last: their questions share no word with what was said
 WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
 RUNGS = (
-    Rung(1100, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.2),
-    Rung(250, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
+    Rung(750, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.1),
+    Rung(180, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
 )
 
 
@@ -111,6 +111,7 @@ def train_adapter(
         write_length=512,
         seed=seed,
         save_every=100,
+        parts=PARTS,
     )
 
     def report(row: dict[str, Any]) -> None:

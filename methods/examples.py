@@ -10,19 +10,22 @@ from deltamem_eval.methods.prompt import PromptBuilder
 from deltamem_eval.methods.training import Example
 
 
-def examples_from_rows(backbone: Backbone, episodes: Sequence[Episode]) -> list[Example]:
+def examples_from_rows(
+    backbone: Backbone, episodes: Sequence[Episode], in_prompt: bool = False
+) -> list[Example]:
     """One example an episode; a question's first acceptable answer is the one to learn.
 
-    Prompts are those of a run with no context in them.
+    Prompts are those of a run with no context in them or, in_prompt, with as much of its end as fits.
     """
     prompts = PromptBuilder(backbone)
-    return [
-        Example(
-            messages=tuple(tuple(backbone.encode(chunk.text)) for chunk in episode.chunks),
-            questions=tuple(
-                (prompts.build((), query).request.ids, tuple(prompts.answer_ids(query.targets[0])))
-                for query in episode.queries
-            ),
-        )
-        for episode in episodes
-    ]
+    made = []
+    for episode in episodes:
+        messages = tuple(tuple(backbone.encode(chunk.text)) for chunk in episode.chunks)
+        context = [token for message in messages for token in message] if in_prompt else []
+        questions = []
+        for query in episode.queries:
+            room = prompts.room(query) if in_prompt else 0
+            asked = prompts.build(context[-room:] if room else (), query).whole().ids
+            questions.append((asked, tuple(prompts.answer_ids(query.targets[0]))))
+        made.append(Example(messages, tuple(questions)))
+    return made

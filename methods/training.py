@@ -26,7 +26,8 @@ class TrainSettings:
     """The recipe of arXiv 2605.12357 as defaults.
 
     steps: updates (2,219 contexts once, 32 an update). batch: contexts an update. write_length,
-    answer_length: tokens kept of a context and of an answer.
+    answer_length: tokens kept of a context and of an answer. parts: an update's contexts are worked on in so
+    many groups of like length, so that short ones carry little padding; the loss is that of the whole.
     """
 
     steps: int = 70
@@ -39,6 +40,7 @@ class TrainSettings:
     answer_length: int = 512
     seed: int = 42
     save_every: int = 50
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,21 @@ class Example:
     messages: tuple[tuple[int, ...], ...]
     questions: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]
     evidence: tuple[tuple[int, ...], ...] = ()
+
+
+def in_parts(examples: Sequence[Example], settings: TrainSettings) -> list[tuple[list[Example], float]]:
+    """The examples in groups by the length of their context, each with its share of the answers' tokens.
+
+    Each must have a question.
+    """
+    ordered = sorted(examples, key=lambda item: sum(map(len, item.messages)))
+    size = max(-(-len(ordered) // settings.parts), 1)
+    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
+    counts = [
+        sum(min(len(answer), settings.answer_length) for item in group for _, answer in item.questions)
+        for group in groups
+    ]
+    return [(group, count / sum(counts)) for group, count in zip(groups, counts, strict=True)]
 
 
 class Source(Protocol):
@@ -67,9 +84,10 @@ class Fixed:
     """Examples held in memory, reshuffled every epoch."""
 
     def __init__(self, examples: Sequence[Example], batch: int, seed: int) -> None:
-        if not any(example.questions for example in examples):
+        self._examples = [example for example in examples if example.questions]
+        self._batch, self._seed = batch, seed
+        if not self._examples:
             raise UserError("the training data hold no episode with a question")
-        self._examples, self._batch, self._seed = examples, batch, seed
 
     def batch(self, step: int) -> Sequence[Example]:
         """The examples of one update: consecutive ones of the epoch's order."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-Kind = Literal["text", "percent", "points", "count", "bytes", "seconds"]
+Kind = Literal["text", "percent", "share", "points", "count", "millions", "bytes", "seconds"]
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ def show(cell: Cell, kind: Kind) -> str:
 def _number(value: float, kind: Kind) -> str:
     if kind == "percent":
         return f"{100 * value:.1f}"
+    if kind == "share":
+        return f"{100 * value:.2f}"
+    if kind == "millions":
+        return f"{value / 1e6:,.2f}M"
     if kind == "points":
         return f"{100 * value:+.1f}"
     if kind == "bytes":

@@ -7,6 +7,7 @@ import sys
 import typer
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.listing import listing, show
+from deltamem_eval.cli.params import params
 from deltamem_eval.cli.report import report
 from deltamem_eval.cli.run import run
 from deltamem_eval.cli.train import qasper, train
@@ -24,6 +25,7 @@ app.command("report")(report)
 app.command("list")(listing)
 app.command("show")(show)
 app.command("doctor")(doctor)
+app.command("params")(params)
 app.command("train")(train)
 app.command("convert-qasper")(qasper)
 

@@ -1,4 +1,4 @@
-"""`train` and `convert-qasper`: making an adapter."""
+"""`train` and `convert-qasper`: making the trained part of a method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from deltamem_eval.errors import UserError, unknown
 
 
 def train(
-    method: Annotated[str, typer.Argument(help="token-write, sequence-write or multi-write")],
+    method: Annotated[str, typer.Argument(help="a δ-mem policy, memgen, context2lora or mlp-memory")],
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")],
     data: Annotated[Path, typer.Option(help="episodes: a file in MemoryAgentBench's row schema")],
     out: Annotated[Path, typer.Option(help="folder of the adapter, its log and checkpoint")],
@@ -23,18 +23,21 @@ def train(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
 ) -> None:
-    """Train a δ-mem adapter by the paper's objective; the same command goes on from the last checkpoint."""
+    """Train a method's part; the same command goes on from the last checkpoint.
+
+    δ-mem adapters write the context into their state and answer without it in the prompt, the paper's
+    objective. memgen's weaver and context2lora's static adapter have the context in the prompt. mlp-memory
+    imitates a nearest-neighbour search over contexts and answers; its --batch counts positions.
+    """
     from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.methods.delta_mem.method import POLICIES
-    from deltamem_eval.methods.delta_mem.train import train as run_training
-    from deltamem_eval.methods.examples import examples_from_rows
-    from deltamem_eval.methods.training import Fixed, TrainSettings
+    from deltamem_eval.methods.training import TrainSettings
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
+    from deltamem_eval.trainers import TRAINERS
     from rich.console import Console
     from rich.progress import Progress
 
-    if method not in POLICIES:
-        raise unknown("trainable method", method, POLICIES)
+    if method not in TRAINERS:
+        raise unknown("trainable method", method, TRAINERS)
     if steps < 1 or batch < 1 or lr <= 0 or write_length < 1:
         raise UserError("--steps, --batch, --lr and --write-length must be positive")
     rows = load_rows(data)
@@ -43,15 +46,14 @@ def train(
     settings = TrainSettings(
         steps=steps, batch=batch, lr=lr, write_length=min(write_length, backbone.positions), seed=seed
     )
-    source = Fixed(examples_from_rows(backbone, episodes), batch, seed)
     with Progress(console=Console(stderr=True)) as bar:
         task = bar.add_task(f"training {method}", total=steps)
 
         def report(row: dict[str, Any]) -> None:
             bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
 
-        run_training(backbone.model, POLICIES[method].adapter_config(), source, settings, out, report)
-    typer.echo(f"adapter in {out}")
+        TRAINERS[method](backbone, episodes, settings, out, report)
+    typer.echo(f"trained weights in {out}")
 
 
 def qasper(

@@ -36,6 +36,7 @@ from deltamem_eval.methods.training import (
     answer_batch,
     answer_loss,
     fit,
+    in_parts,
 )
 from torch import Tensor
 
@@ -87,6 +88,12 @@ def open_log(file: Path) -> Iterator[Report]:
 
 def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:
     """Mean cross-entropy on the answers' tokens, with every context in the state and none in the prompt."""
+    groups = in_parts(examples, settings)
+    losses = [share * _loss_of_group(model, group, settings) for group, share in groups]
+    return torch.stack(losses).sum()
+
+
+def _loss_of_group(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:
     write_contexts(model, [example.messages for example in examples], settings.write_length)
     counts = torch.tensor([len(example.questions) for example in examples], device=model.device)
     state = {path: tensor.repeat_interleave(counts, 0) for path, tensor in get_state(model).items()}

@@ -116,7 +116,7 @@ class MemGen(Vanilla):
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Weaver and trigger of rank 8 on every linear layer, projections, latents and the trigger's head."""
-        from deltamem_eval.methods.memgen.model import MemGenConfig, parameter_count
+        from deltamem_eval.methods.memgen.config import MemGenConfig, parameter_count
 
         count = parameter_count(shape, MemGenConfig(hidden=shape.hidden))
         return Overhead(trainable=count, stored=count)

@@ -11,38 +11,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from deltamem_eval.errors import UserError
-from deltamem_eval.methods.context2lora.lora import Lora, lora_parameters
+from deltamem_eval.methods.context2lora.lora import Lora
+from deltamem_eval.methods.memgen.config import PLACES, MemGenConfig, Place
 from torch import Tensor, nn
-
-if TYPE_CHECKING:
-    from deltamem_eval.overhead import ModelShape
 
 CONFIG_FILE = "memgen.json"
 WEIGHTS_FILE = "memgen.safetensors"
-ALL_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
-Place = Literal["prompt", "inner"]
-PLACES: tuple[Place, ...] = ("prompt", "inner")
-
-
-@dataclass(frozen=True)
-class MemGenConfig:
-    """Sizes and habits. latents: woven at once. most: weaves inside one answer. trigger: whether the trigger
-    decides; without it every place is taken. hidden: width of the backbone it was made for.
-    """
-
-    hidden: int
-    rank: int = 8
-    targets: tuple[str, ...] = ALL_LINEAR
-    latents: int = 8
-    most: int = 5
-    trigger: bool = False
-    delimiters: tuple[str, ...] = (",", ".", "\n")
 
 
 class Latents(nn.Module):
@@ -187,14 +167,3 @@ def load_memgen(model: Any, folder: str | Path) -> MemGenModel:
         made.remove()
         raise UserError(f"the MemGen weights in {folder} do not fit this backbone or {CONFIG_FILE}") from None
     return made
-
-
-def parameter_count(shape: ModelShape, config: MemGenConfig) -> int:
-    """Both adapters, two projections with bias, two tables with norm and scale, and the trigger's head.
-
-    46,198,788 at rank 8 on all linear layers of Qwen3-4B with 8 latents: the paper's 46.20M.
-    """
-    width = config.hidden
-    adapters = 2 * lora_parameters(shape, config.rank, config.targets)
-    tables = len(PLACES) * (config.latents * width + 2 * width + 1)
-    return adapters + 2 * (width * width + width) + tables + 2 * width + 2

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from deltamem_eval.methods.memgen.model import MemGenModel, Place
+    from deltamem_eval.methods.memgen.config import Place
+    from deltamem_eval.methods.memgen.model import MemGenModel
 
 
 class Stream:

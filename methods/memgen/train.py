@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from deltamem_eval.methods.memgen.model import MemGenConfig, MemGenModel, Place
+from deltamem_eval.methods.memgen.config import MemGenConfig, Place
+from deltamem_eval.methods.memgen.model import MemGenModel
 from deltamem_eval.methods.training import IGNORED, Report, Source, TrainSettings, fit
 from torch import Tensor, nn
 

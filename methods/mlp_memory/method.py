@@ -59,7 +59,7 @@ class MlpMemoryMethod(Vanilla):
     @classmethod
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """The backbone's feed-forward sizes, one block a layer, and a head of the model's rows."""
-        from deltamem_eval.methods.mlp_memory.model import parameter_count
+        from deltamem_eval.methods.mlp_memory.config import parameter_count
 
         blocks = {**cls.defaults, **options}["blocks"] or shape.layers
         count = parameter_count(shape.hidden, shape.intermediate, blocks, shape.vocab)

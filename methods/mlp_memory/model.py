@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from deltamem_eval.errors import UserError
+from deltamem_eval.methods.mlp_memory.config import MlpConfig
 from torch import Tensor, nn
 from torch.nn import functional
 
 CONFIG_FILE = "mlp_memory.json"
 WEIGHTS_FILE = "mlp_memory.safetensors"
-DEPTH = 0.7  # of the backbone's layers, where the paper found the best keys
 _EPS = 1e-6
-
-
-@dataclass(frozen=True)
-class MlpConfig:
-    """Sizes. layer: index of the backbone layer whose feed-forward input is read. weight: the mixture's λ."""
-
-    hidden: int
-    intermediate: int
-    blocks: int
-    vocab: int
-    layer: int
-    weight: float = 0.25
-
-
-def layer_at(layers: int, depth: float = DEPTH) -> int:
-    """Index of the layer at a depth: 24 of 36, the 25th, at 70 %."""
-    return max(round(depth * layers) - 1, 0)
-
-
-def parameter_count(hidden: int, intermediate: int, blocks: int, vocab: int) -> int:
-    """Blocks of three matrices and a norm, a last norm, and the head."""
-    return blocks * (3 * hidden * intermediate + hidden) + hidden + vocab * hidden
 
 
 class _Block(nn.Module):

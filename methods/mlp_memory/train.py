@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.methods.mlp_memory.model import MlpConfig, MlpMemory
+from deltamem_eval.methods.mlp_memory.config import MlpConfig
+from deltamem_eval.methods.mlp_memory.model import MlpMemory
 from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets
 from deltamem_eval.methods.training import Report, TrainSettings, fit
 from torch import Tensor, nn

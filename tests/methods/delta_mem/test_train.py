@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 from deltamem_eval.errors import UserError
-from deltamem_eval.methods.delta_mem import DeltaMemConfig, detach, load_adapter
+from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, load_adapter
 from deltamem_eval.methods.delta_mem.hooks import trainable_parameters
-from deltamem_eval.methods.delta_mem.train import train
+from deltamem_eval.methods.delta_mem.train import loss_of, train
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from tiny import tiny_backbone
 
@@ -74,3 +74,24 @@ def test_a_stopped_training_goes_on_to_the_same_end(model: torch.nn.Module, tmp_
 def test_a_loss_that_is_not_finite_stops_with_the_step(model: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="loss became nan at step"):
         run(model, tmp_path, TrainSettings(steps=5, batch=4, lr=1e20, clip=1e20, write_length=64))
+
+
+@pytest.mark.parametrize("granularity", ["token", "message_mean"])
+def test_groups_of_like_length_give_the_gradient_of_the_whole(
+    model: torch.nn.Module, granularity: str
+) -> None:
+    attach(model, DeltaMemConfig(memory_write_granularity=granularity, online_gain=0.5))
+    lengths = (3, 11, 2, 7, 5)
+    batch = [
+        Example(((20 + n,) * n, (9, 8)), tuple(((7, 30 + n), (40 + n,) * k) for k in range(1, 3)))
+        for n in lengths
+    ]
+    found = {}
+    for parts in (1, 2, 5):
+        model.zero_grad()
+        loss_of(model, batch, TrainSettings(parts=parts)).backward()
+        found[parts] = torch.cat([item.grad.flatten() for item in trainable_parameters(model)])
+        for item in trainable_parameters(model):
+            item.grad = None
+    for parts in (2, 5):
+        torch.testing.assert_close(found[parts], found[1], atol=1e-6, rtol=1e-3)

@@ -10,13 +10,14 @@ import torch
 from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.memgen.config import MemGenConfig, parameter_count
 from deltamem_eval.methods.memgen.method import MemGen
-from deltamem_eval.methods.memgen.model import MemGenConfig, MemGenModel, load_memgen, parameter_count
+from deltamem_eval.methods.memgen.model import MemGenModel, load_memgen
 from deltamem_eval.methods.memgen.stream import PlainStream, Stream
 from deltamem_eval.methods.memgen.train import places, train_memgen, weave_rows, weaving_loss
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from deltamem_eval.methods.vanilla import Vanilla
-from deltamem_eval.overhead import ModelShape
+from deltamem_eval.shapes import find_shape
 from tiny import tiny_backbone
 
 CONFIG = MemGenConfig(hidden=48, rank=2, latents=3, most=2)
@@ -176,25 +177,10 @@ def test_training_learns_goes_into_the_weaver_alone_and_loads(backbone: Backbone
 
 
 def test_parameters_of_the_paper_s_table_and_of_a_real_model(backbone: Backbone) -> None:
-    config = json.loads(json.dumps(QWEN3_4B))
-    shape = ModelShape.from_config(config)
-    assert MemGen.overhead(shape, {}).trainable == 46_198_788
+    assert MemGen.overhead(find_shape("Qwen3-4B-Instruct-2507")[1], {}).trainable == 46_198_788
     parts = shaken(backbone)
     assert sum(item.numel() for item in parts.state().values()) == parameter_count(backbone.shape(), CONFIG)
     parts.remove()
-
-
-QWEN3_4B = {
-    "model_type": "qwen3",
-    "hidden_size": 2560,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 9728,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
 
 
 def test_bad_folders_are_refused_and_leave_nothing(backbone: Backbone, folder: Path) -> None:

@@ -8,15 +8,9 @@ import pytest
 import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at, parameter_count
 from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
-from deltamem_eval.methods.mlp_memory.model import (
-    MlpConfig,
-    MlpMemory,
-    layer_at,
-    load_mlp,
-    mix,
-    parameter_count,
-)
+from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp, mix
 from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
 from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets, neighbours
 from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, with_weight

@@ -1,0 +1,87 @@
+"""What `deltamem-eval train` can train, by method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.interface import Episode
+    from deltamem_eval.methods.training import Report, TrainSettings
+
+    Trainer = Callable[[Backbone, Sequence[Episode], TrainSettings, Path, Report], None]
+
+DELTA_MEM = ("token-write", "sequence-write", "multi-write")
+
+
+def _delta_mem(
+    policy: str,
+    backbone: Backbone,
+    episodes: Sequence[Episode],
+    settings: TrainSettings,
+    out: Path,
+    report: Report,
+) -> None:
+    from deltamem_eval.methods.delta_mem.method import POLICIES
+    from deltamem_eval.methods.delta_mem.train import train
+    from deltamem_eval.methods.examples import examples_from_rows
+    from deltamem_eval.methods.training import Fixed
+
+    source = Fixed(examples_from_rows(backbone, episodes), settings.batch, settings.seed)
+    train(backbone.model, POLICIES[policy].adapter_config(), source, settings, out, report)
+
+
+def _memgen(
+    backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
+) -> None:
+    from deltamem_eval.methods.examples import examples_from_rows
+    from deltamem_eval.methods.memgen.config import MemGenConfig
+    from deltamem_eval.methods.memgen.train import train_memgen
+    from deltamem_eval.methods.training import Fixed
+
+    config = MemGenConfig(hidden=backbone.shape().hidden)
+    examples = examples_from_rows(backbone, episodes, in_prompt=True)
+    source = Fixed(examples, settings.batch, settings.seed)
+    train_memgen(backbone.model, backbone.decode, config, source, settings, out, report)
+
+
+def _context2lora(
+    backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
+) -> None:
+    from deltamem_eval.methods.context2lora.method import Context2Lora
+    from deltamem_eval.methods.context2lora.train import train_static
+    from deltamem_eval.methods.examples import examples_from_rows
+    from deltamem_eval.methods.training import Fixed
+
+    rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
+    examples = examples_from_rows(backbone, episodes, in_prompt=True)
+    source = Fixed(examples, settings.batch, settings.seed)
+    train_static(backbone.model, rank, targets, source, settings, out, report)
+
+
+def _mlp_memory(
+    backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
+) -> None:
+    """The corpus is every context once, and every question with its answer."""
+    from deltamem_eval.methods.examples import examples_from_rows
+    from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
+    from deltamem_eval.methods.mlp_memory.train import train_mlp
+
+    shape = backbone.shape()
+    config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
+    texts: list[tuple[int, ...]] = []
+    for example in examples_from_rows(backbone, episodes):
+        texts.append(tuple(token for message in example.messages for token in message))
+        texts += [(*prompt, *answer) for prompt, answer in example.questions]
+    train_mlp(backbone.model, texts, config, settings, out, report)
+
+
+TRAINERS: Mapping[str, Trainer] = {
+    **{policy: partial(_delta_mem, policy) for policy in DELTA_MEM},
+    "memgen": _memgen,
+    "context2lora": _context2lora,
+    "mlp-memory": _mlp_memory,
+}

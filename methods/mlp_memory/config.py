@@ -1,0 +1,29 @@
+"""The network's sizes and the count of its parameters. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEPTH = 0.7  # of the backbone's layers, where the paper found the best keys
+
+
+@dataclass(frozen=True)
+class MlpConfig:
+    """Sizes. layer: index of the backbone layer whose feed-forward input is read. weight: the mixture's λ."""
+
+    hidden: int
+    intermediate: int
+    blocks: int
+    vocab: int
+    layer: int
+    weight: float = 0.25
+
+
+def layer_at(layers: int, depth: float = DEPTH) -> int:
+    """Index of the layer at a depth: 24 of 36, the 25th, at 70 %."""
+    return max(round(depth * layers) - 1, 0)
+
+
+def parameter_count(hidden: int, intermediate: int, blocks: int, vocab: int) -> int:
+    """Blocks of three matrices and a norm, a last norm, and the head."""
+    return blocks * (3 * hidden * intermediate + hidden) + hidden + vocab * hidden

@@ -1,0 +1,65 @@
+"""All that can be trained is trained on rows, is loaded by its method, and leaves the backbone alone."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.delta_mem import detach
+from deltamem_eval.methods.training import Example, Fixed, TrainSettings, in_parts
+from deltamem_eval.registry import METHODS
+from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
+from deltamem_eval.trainers import TRAINERS
+from tiny import tiny_backbone
+
+
+def row(index: int) -> dict[str, Any]:
+    return {
+        "context": "".join(f"fact {n} is {n * index}.\n" for n in range(4)),
+        "questions": ["What is fact 1?", "And fact 2?"],
+        "answers": [[str(index)], [str(2 * index)]],
+        "metadata": {"source": "factconsolidation_sh_6k", "qa_pair_ids": ["a", "b"]},
+    }
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_trained_parts_are_loaded_by_their_method(name: str, tmp_path: Path) -> None:
+    backbone = tiny_backbone()
+    before = {key: item.clone() for key, item in backbone.model.state_dict().items()}
+    episodes = [episode_from_row(row(index), split="t", index=index) for index in range(3)]
+    settings = TrainSettings(steps=2, batch=2, lr=1e-2, write_length=256, save_every=1)
+    lines: list[dict[str, Any]] = []
+    TRAINERS[name](backbone, episodes, settings, tmp_path, lines.append)
+    detach(backbone.model)
+    assert [line["step"] for line in lines] == [1, 2]
+    assert backbone.model.state_dict().keys() == before.keys()
+    assert all(torch.equal(backbone.model.state_dict()[key], item) for key, item in before.items())
+    method = METHODS.load(name)(backbone, MethodSettings(64, adapter=str(tmp_path)))
+    method.write(Chunk("fact 1 is 7.\n", 0))
+    (answer,) = method.answer([Query("q", "What is fact 1?", ("7",), 4)])
+    assert answer.status == "ok"
+    shape = backbone.shape()
+    assert method.added(shape, {}).trainable == method.overhead(shape, {}).trainable
+    assert METHODS.load(name).adapter_hash(str(tmp_path))
+    method.close()
+    assert backbone.model.state_dict().keys() == before.keys()
+
+
+def test_groups_hold_every_example_once_and_their_shares_are_of_the_answers() -> None:
+    def example(length: int, answers: int) -> Example:
+        return Example(((1,) * length,), tuple(((2,), (3,) * 5) for _ in range(answers)))
+
+    examples = [example(9, 1), example(2, 2), example(30, 1), example(4, 4), example(5, 2)]
+    groups = in_parts(examples, TrainSettings(parts=2, answer_length=3))
+    assert [[len(item.messages[0]) for item in group] for group, _ in groups] == [[2, 4, 5], [9, 30]]
+    assert [share for _, share in groups] == [pytest.approx(0.8), pytest.approx(0.2)]
+    assert in_parts(examples[:1], TrainSettings(parts=4)) == [([examples[0]], 1.0)]
+
+
+def test_examples_without_questions_are_left_out() -> None:
+    silent, asked = Example(((1,),), ()), Example(((1,),), (((2,), (3,)),))
+    assert Fixed([silent, asked], 2, 0).batch(5) == [asked, asked]
+    with pytest.raises(UserError, match="no episode with a question"):
+        Fixed([silent], 1, 0)
