@@ -40,8 +40,8 @@ BOUND = tuple(kind for kind in KINDS if kind != "topics")  # those that bind a k
 LABELS = ("labels",) * 3  # learnt last: their questions share no word with what was said
 WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
 RUNGS = (
-    Rung(750, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.1),
-    Rung(180, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
+    Rung(1200, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.1),
+    Rung(220, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
 )
 
 
