@@ -7,7 +7,7 @@ a snapshot of the memory, and answers every question from that snapshot.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -136,12 +136,14 @@ class MemoryMethod(ABC):
 
     summary: one line for `deltamem-eval list`. trained: whether the method needs an adapter.
     defaults: the method's options with their default values; they are part of a cell's identity.
+    always_on: whether trained parts change answers even when no context was written.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     trained: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
+    always_on: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
@@ -196,6 +198,10 @@ class MemoryMethod(ABC):
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Added parameters as loaded; differs from `overhead` where trained weights chose another size."""
         return self.overhead(shape, options)
+
+    def trained_tensors(self) -> Iterable[Tensor]:
+        """The added tensors that were loaded, as `added` counts them; none for a method without."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - most methods leave nothing on the backbone
         """Take everything off the backbone again, leaving it as it was."""

@@ -11,7 +11,15 @@ from deltamem_eval.cells import Cell
 from deltamem_eval.controls import donors
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json, hash_text
-from deltamem_eval.interface import Answer, Episode, MemoryMethod, MethodSettings, Query, Task
+from deltamem_eval.interface import (
+    Answer,
+    Episode,
+    MemoryMethod,
+    MethodSettings,
+    Query,
+    Snapshot,
+    Task,
+)
 from deltamem_eval.registry import METHODS
 from deltamem_eval.store import CellStore, RunStore, Sample
 
@@ -88,26 +96,47 @@ def run_cell(
     total = sum(len(episode.queries) for episode in episodes)
     progress.cell(cell, total, len(done))
     others = donors(episodes) if cell.control == "wrong-memory" else None
-    method = make_method(cell, backbone)
+    waiting = [
+        (episode, [query for query in episode.queries if query.id not in done]) for episode in episodes
+    ]
     try:
-        for episode in episodes:
-            waiting = [query for query in episode.queries if query.id not in done]
-            if waiting:
+        method = make_method(cell, backbone)
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in may raise anything
+        for episode, queries in waiting:
+            _store_failed(task, episode, queries, _failure(error), place, progress)
+        place.finish(_setting(cell.method, backbone))
+        return
+    try:
+        for episode, queries in waiting:
+            if queries:
                 source = others[episode.id] if others is not None else episode
-                _run_episode(method, task, episode, source, waiting, backbone, place, progress)
+                _run_episode(method, task, episode, source, queries, backbone, place, progress)
+        effective = _effective(method, backbone, cell)
     finally:
         method.close()
-    place.finish(_effective(method, backbone, cell))
+    place.finish(effective)
     for text in backbone.notices:
         progress.notice(text)
     backbone.notices.clear()
 
 
 def _effective(method: MemoryMethod, backbone: Backbone, cell: Cell) -> dict[str, Any]:
-    overhead = method.added(backbone.shape(), cell.options)
+    setting = _setting(method.label(cell.options), backbone)
+    try:
+        added = asdict(method.added(backbone.shape(), cell.options))
+    except Exception as error:  # a plug-in that cannot count itself has answered all the same
+        setting["notices"].append(f"{cell.method}: added parameters unknown: {type(error).__name__}: {error}")
+        return setting
+    return {**setting, "overhead": {**added, "backbone": backbone.parameters()}}
+
+
+def _setting(label: str, backbone: Backbone) -> dict[str, Any]:
+    """What was effective in a cell, whatever its method."""
     return {
-        "label": method.label(cell.options),
-        "overhead": {**asdict(overhead), "backbone": backbone.parameters()},
+        "label": label,
+        "overhead": {},
         "batch_size": backbone.batch_size,
         "device": str(backbone.device),
         "notices": list(backbone.notices),
@@ -128,8 +157,7 @@ def _run_episode(
     if source is None:
         reason = "no other context to take the memory from"
         skipped = Answer("", 0, 0, status="skipped", error=reason)
-        place.append([_sample(task, episode, query, skipped, 0.0, 0.0, {}) for query in queries])
-        progress.answered(episode, len(queries))
+        _store_failed(task, episode, queries, skipped, place, progress)
         return
     tokens = backbone.length(source.context)
     progress.writing(episode, tokens)
@@ -142,20 +170,16 @@ def _run_episode(
     except UserError:
         raise
     except Exception as error:  # one bad cell must not take the others with it
-        failed = _failure(error)
-        place.append([_sample(task, episode, query, failed, 0.0, 0.0, {}) for query in queries])
-        progress.answered(episode, len(queries))
+        _store_failed(task, episode, queries, _failure(error), place, progress)
         return
     write_seconds = time.perf_counter() - began
     progress.wrote(episode, tokens, write_seconds)
     size = max(backbone.batch_size, 1)
     for start in range(0, len(queries), size):
         batch = queries[start : start + size]
-        method.restore(snapshot)
         began = time.perf_counter()
-        answers = _answers(method, batch)
+        answers, held = _answers(method, snapshot, batch)
         seconds = (time.perf_counter() - began) / len(batch)
-        held = {} if answers[0].status != "ok" else asdict(method.footprint())
         place.append(
             [
                 _sample(task, episode, query, answer, write_seconds, seconds, held)
@@ -165,13 +189,33 @@ def _run_episode(
         progress.answered(episode, len(batch))
 
 
-def _answers(method: MemoryMethod, queries: list[Query]) -> list[Answer]:
+def _answers(
+    method: MemoryMethod, snapshot: Snapshot, queries: list[Query]
+) -> tuple[list[Answer], dict[str, int]]:
+    """The answers from a snapshot, and the bytes held for the context."""
     try:
-        return method.answer(queries)
+        method.restore(snapshot)
+        answers = method.answer(queries)
+        if len(answers) != len(queries):
+            raise ValueError(f"{len(answers)} answers to {len(queries)} questions")
+        return answers, asdict(method.footprint())
     except UserError:
         raise
     except Exception as error:  # counted as wrong and shown, never dropped
-        return [_failure(error)] * len(queries)
+        return [_failure(error)] * len(queries), {}
+
+
+def _store_failed(
+    task: Task,
+    episode: Episode,
+    queries: list[Query],
+    answer: Answer,
+    place: CellStore,
+    progress: Progress,
+) -> None:
+    """Store the same failure or skip for each question."""
+    place.append([_sample(task, episode, query, answer, 0.0, 0.0, {}) for query in queries])
+    progress.answered(episode, len(queries))
 
 
 def _failure(error: Exception) -> Answer:

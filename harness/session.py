@@ -136,7 +136,12 @@ def _try_out(cells: list[Cell], episodes: Mapping[int, list[Episode]], backbone:
     for cell in cells:
         if (cell.method, cell.window) not in tried:
             tried.add((cell.method, cell.window))
-            make_method(cell, backbone).close()
+            try:
+                make_method(cell, backbone).close()
+            except UserError:
+                raise
+            except Exception as error:  # a plug-in may raise anything; its cells will record it
+                backbone.notices.append(f"{cell.method} cannot be made: {type(error).__name__}: {error}")
     prompts = PromptBuilder(backbone)
     for listed in episodes.values():
         if not listed:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 import typer
+from deltamem_eval.cli.check import check
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.listing import listing, show
 from deltamem_eval.cli.params import params
@@ -25,6 +26,7 @@ app.command("report")(report)
 app.command("list")(listing)
 app.command("show")(show)
 app.command("doctor")(doctor)
+app.command("check")(check)
 app.command("params")(params)
 app.command("train")(train)
 app.command("convert-qasper")(qasper)

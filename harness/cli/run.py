@@ -48,7 +48,7 @@ def run(
             device=device,
             dtype=dtype,
             batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
-            options=_options(option or []),
+            options=parse_options(option or []),
         )
     )
     folder = out or request.default_folder()
@@ -98,7 +98,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
         raise UserError(f"{name} takes whole numbers separated by commas, not {text!r}") from None
 
 
-def _options(pairs: list[str]) -> dict[str, Any]:
+def parse_options(pairs: list[str]) -> dict[str, Any]:
     """NAME=VALUE pairs; values are JSON where they parse as such, else text."""
     found: dict[str, Any] = {}
     for pair in pairs:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -44,6 +44,7 @@ class Context2Lora(MemoryMethod):
     name: ClassVar[str] = "context2lora"
     summary: ClassVar[str] = "low-rank adapters: one for all contexts (static), or one fitted to each"
     trained: ClassVar[bool] = True
+    always_on: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "mode": "static",
         "rank": 8,
@@ -211,6 +212,11 @@ class Context2Lora(MemoryMethod):
         """Parameters of the adapter that is on the backbone."""
         count = sum(tensor.numel() for tensor in self._lora.parameters())
         return Overhead(trainable=count, stored=count)
+
+    def trained_tensors(self) -> Iterable[Tensor]:
+        """The adapter's parameters."""
+        tensors: list[Tensor] = self._lora.parameters()
+        return tensors
 
     @classmethod
     def label(cls, options: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -168,6 +168,12 @@ class DeltaMem(MemoryMethod):
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Exact parameters of the adapter that was loaded, whatever its rank, layers and corrections."""
         return _overhead(self._config, shape)
+
+    def trained_tensors(self) -> Iterable[Tensor]:
+        """The adapter's parameters, inactive corrections left out."""
+        from deltamem_eval.methods.delta_mem.hooks import trainable_parameters
+
+        return trainable_parameters(self._backbone.model)
 
     @classmethod
     def adapter_config(cls) -> DeltaMemConfig:

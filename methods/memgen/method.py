@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deltamem_eval.methods.memgen.stream import Stream
     from deltamem_eval.methods.prompt import Prompt
     from deltamem_eval.overhead import ModelShape
+    from torch import Tensor
 
 
 class MemGen(Vanilla):
@@ -29,6 +30,7 @@ class MemGen(Vanilla):
     name: ClassVar[str] = "memgen"
     summary: ClassVar[str] = "latent memories woven into the token stream by adapters of the backbone"
     trained: ClassVar[bool] = True
+    always_on: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {"most": -1, "cached": True}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
@@ -125,6 +127,10 @@ class MemGen(Vanilla):
         """Parameters of the parts that were loaded."""
         count = sum(tensor.numel() for tensor in self._parts.state().values())
         return Overhead(trainable=count, stored=count)
+
+    def trained_tensors(self) -> Iterable[Tensor]:
+        """Weights of weaver, trigger, projections and latents."""
+        return self._parts.state().values()
 
     def close(self) -> None:
         """Take the parts off the backbone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -12,6 +12,7 @@ from deltamem_eval.methods.vanilla import Vanilla
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.overhead import ModelShape
+    from torch import Tensor
 
 
 class MlpMemoryMethod(Vanilla):
@@ -25,6 +26,7 @@ class MlpMemoryMethod(Vanilla):
     name: ClassVar[str] = "mlp-memory"
     summary: ClassVar[str] = "a retriever distilled into a feed-forward network, mixed into every token"
     trained: ClassVar[bool] = True
+    always_on: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {"weight": -1.0, "blocks": 0}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
@@ -69,6 +71,10 @@ class MlpMemoryMethod(Vanilla):
         """Parameters of the network that was loaded."""
         count = sum(tensor.numel() for tensor in self._memory.parameters())
         return Overhead(trainable=count, stored=count)
+
+    def trained_tensors(self) -> Iterable[Tensor]:
+        """The network's parameters."""
+        return self._memory.parameters()
 
     def close(self) -> None:
         """Take the hook off the backbone."""

@@ -1,0 +1,67 @@
+"""A plug-in that raises, wherever it does, fails its own cell with the error recorded; the others go on."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltamem_eval.display import Display
+from deltamem_eval.methods.vanilla import Vanilla
+from deltamem_eval.registry import METHODS
+from deltamem_eval.reports.summary import summary_table
+from deltamem_eval.session import Request, check, execute
+from tiny import tiny_backbone
+
+STAGES = ("__init__", "reset", "write", "snapshot", "restore", "answer", "footprint", "added")
+
+
+def breaking(stage: str) -> type[Vanilla]:
+    def raises(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("no room")
+
+    return type("Toy", (Vanilla,), {"name": "toy", stage: raises})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("failures")
+    backbone = tiny_backbone()
+    backbone.model.save_pretrained(root / "model")
+    backbone.tokenizer.save_pretrained(root / "model")
+    row = {
+        "context": "fact 1 is 7.\nfact 2 is 9.\n",
+        "questions": ["fact 1?", "fact 2?"],
+        "answers": [["7"], ["9"]],
+        "metadata": {"source": "factconsolidation_sh_6k", "qa_pair_ids": ["a", "b"]},
+    }
+    (root / "rows.json").write_text(json.dumps([row]))
+    return root
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, toy = METHODS.load, breaking(stage)
+    monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
+    request = Request(
+        methods=("toy", "vanilla"),
+        model=str(place / "model"),
+        rows=str(place / "rows.json"),
+        windows=(20,),
+        controls=False,
+        device="cpu",
+    )
+    with Display(2, quiet=True) as display:
+        execute(check(request), tmp_path / "run", display)
+    table = summary_table([tmp_path / "run"])
+    keys = [column.key for column in table.columns]
+    rows = {row[0].value: dict(zip(keys, row, strict=True)) for row in table.rows}
+    assert rows["vanilla"]["not_ok"].value == "0"
+    assert rows["vanilla"]["accuracy"].n == rows["toy"]["accuracy"].n == 2
+    if stage == "added":  # its answers are as good as any; what it adds is unknown
+        assert rows["toy"]["not_ok"].value == "0"
+        assert rows["toy"]["added_parameters"].value is None
+        return
+    assert rows["toy"]["not_ok"].value == "2 failed"
+    assert rows["toy"]["accuracy"].value == 0.0
+    lines = [json.loads(line) for file in (tmp_path / "run").rglob("samples.jsonl") for line in file.open()]
+    assert {line["error"] for line in lines} == {None, "ZeroDivisionError: no room"}
