@@ -19,12 +19,13 @@ LOGITS, STATE = 1e-4, 1e-5
 
 
 class Case:
-    def __init__(self, name: str, attention: str) -> None:
+    def __init__(self, name: str, attention: str, device: str) -> None:
         folder = shared("golden", name)
-        self.expected = load_file(folder / "expected.safetensors")
+        self.expected = load_file(folder / "expected.safetensors", device)
         self.model = AutoModelForCausalLM.from_pretrained(
             folder / "base", dtype=torch.float32, attn_implementation=attention
         ).eval()
+        self.model.to(device)
         load_adapter(self.model, folder / "adapter")
 
     def forward(self, ids: str, message_ids: str = "", **kwargs: torch.Tensor) -> torch.Tensor:
@@ -47,8 +48,15 @@ class Case:
             torch.testing.assert_close(state[path], value, atol=STATE, rtol=0)
 
 
-@pytest.fixture(params=[(name, kind) for name in CASES for kind in ("eager", "sdpa")], ids="-".join)
+@pytest.fixture(
+    params=[
+        (name, kind, device) for name in CASES for kind in ("eager", "sdpa") for device in ("cpu", "cuda")
+    ],
+    ids="-".join,
+)
 def case(request: pytest.FixtureRequest) -> Case:
+    if request.param[2] == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
     return Case(*request.param)
 
 
@@ -83,3 +91,20 @@ def test_generation_with_a_cache(case: Case) -> None:
         )
     wanted = case.expected["generated"].flatten()
     assert torch.equal(out.flatten()[-24:], wanted[-24:])
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("name", CASES)
+def test_a_bfloat16_backbone_stays_near_and_its_state_stays_float32(name: str, device: str) -> None:
+    """The state is computed in float32 from bfloat16 hidden states: only their rounding separates the two."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    case = Case(name, "sdpa", device)
+    case.model.to(torch.bfloat16)
+    logits = case.forward("ids", "segments").float()
+    wanted = case.expected["logits"]
+    assert float((logits - wanted).abs().mean()) < 0.05 * float(wanted.std())
+    for path, state in get_state(case.model).items():
+        assert state.dtype == torch.float32
+        expected = case.expected[f"state/{path}"]
+        assert float((state - expected).abs().max()) < 0.12 * float(expected.abs().max())
