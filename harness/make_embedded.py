@@ -14,11 +14,13 @@ from typing import Any
 
 import torch
 from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, WARM, Rung, train_adapter
+from deltamem_eval.tasks.embedded.classifier import train_classifier
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
 
 LOG = "train_log.jsonl"
 WARM_LOG = "warm_start_log.jsonl"
 POLICIES = ("multi-write", "token-write", "sequence-write")  # the longest first: two train at a time
+TRAINED = (*POLICIES, "llmlingua2")
 PROCESSES = 2
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
 CARD = "MODEL_CARD.md"
@@ -61,7 +63,7 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "",
         "| part | parameters | updates | last loss | minutes |",
         "| --- | ---: | ---: | ---: | ---: |",
-        *(_part(weights / name) for name in ("backbone", *POLICIES)),
+        *(_part(weights / name) for name in ("backbone", *TRAINED)),
         "",
         "The backbone climbs a ladder: copying, records, one wording, all wordings; then all wordings with",
         "a second loss by which the end of each line, and its mean, name the line's content words (sentence",
@@ -75,6 +77,9 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         f"state, alone or after the end of their context, peak learning rate {LR}. Without the warm start an",
         "adapter learns which values were said and, for thousands of updates, not of what. Logs stand beside",
         "the weights.",
+        "",
+        "llmlingua2 is a BERT of two layers that tells filler, openings and closings from what a line says,",
+        "the classifier of the method *llmlingua2 (embedded classifier)*; it is not Microsoft's.",
         "",
         "| stretch | updates | contexts an update | associations | up to tokens | with a window |",
         "| --- | ---: | ---: | --- | --- | ---: |",
@@ -116,16 +121,14 @@ def _log(file: Path) -> list[dict[str, Any]]:
 
 
 def _parameters(folder: Path) -> int:
-    """Parameters of the backbone, or those that an adapter adds (its inactive corrections are zeros)."""
-    from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.methods.delta_mem.adapter import load_adapter
-    from deltamem_eval.methods.delta_mem.hooks import trainable_parameters
+    """Parameters of a model, or those that an adapter adds (its inactive corrections are zeros)."""
+    from safetensors import safe_open
 
-    backbone = load_backbone(str(folder.parent / "backbone"), "cpu")
-    if folder.name == "backbone":
-        return backbone.parameters()
-    load_adapter(backbone.model, folder)
-    return sum(parameter.numel() for parameter in trainable_parameters(backbone.model))
+    (file,) = folder.glob("*.safetensors")
+    with safe_open(file, "pt") as weights:
+        tensors = [weights.get_tensor(name) for name in weights.keys()]  # noqa: SIM118
+    adapter = folder.name in POLICIES
+    return sum(tensor.numel() for tensor in tensors if not adapter or bool(tensor.any()))
 
 
 def _ends(row: dict[str, Any], after: dict[str, Any] | None) -> bool:
@@ -134,25 +137,27 @@ def _ends(row: dict[str, Any], after: dict[str, Any] | None) -> bool:
 
 
 def build(out: Path, device: str, seed: int, only: Sequence[str]) -> None:
-    """Make what `only` names, backbone first, then adapters, then the card; it replaces what was there."""
+    """Make what `only` names, backbone first, then the rest, then the card; it replaces what was there."""
     from deltamem_eval.tasks.embedded.pretrain import pretrain
 
     if "backbone" in only:
         shutil.rmtree(out / "backbone", ignore_errors=True)
         pretrain(out / "backbone", device, seed)
-    _train_side_by_side([policy for policy in POLICIES if policy in only], out, device, seed)
+    _train_side_by_side([name for name in TRAINED if name in only], out, device, seed)
     if "card" in only:
         with tempfile.TemporaryDirectory() as scratch:
             write_card(out, seed, evaluate(out, Path(scratch), device))
 
 
-def _train_side_by_side(policies: Sequence[str], out: Path, device: str, seed: int) -> None:
-    """Train adapters in processes of one thread each, so that the number of cores changes no weight."""
+def _train_side_by_side(names: Sequence[str], out: Path, device: str, seed: int) -> None:
+    """Train in processes of one thread each, so that the number of cores changes no weight."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, context, torch.set_num_threads, (1,)) as pool:
         waiting = [
-            pool.submit(train_adapter, policy, out / "backbone", out / policy, device, seed)
-            for policy in policies
+            pool.submit(train_adapter, name, out / "backbone", out / name, device, seed)
+            if name in POLICIES
+            else pool.submit(train_classifier, out / name, seed)
+            for name in names
         ]
         for future in waiting:
             future.result()
@@ -166,9 +171,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--only", nargs="+", default=["backbone", *POLICIES, "card"])
+    parser.add_argument("--only", nargs="+", default=["backbone", *TRAINED, "card"])
     arguments = parser.parse_args()
-    torch.set_num_threads(PROCESSES)
     build(arguments.out, arguments.device, arguments.seed, arguments.only)
 
 

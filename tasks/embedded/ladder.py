@@ -31,7 +31,8 @@ class Rung:
 
     fresh: the optimisers start anew, so that training can resume here from the weights alone. rate: share of
     the peak rates. gist: weight of the line ends' loss. parts: a batch is worked on in that many parts of
-    about equal length, so that short rows carry little padding.
+    about equal length, so that short rows carry little padding. threads: of a CPU; sums depend on their
+    number, so it belongs to the recipe.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Rung:
     rate: float = 1.0
     gist: float = 0.0
     parts: int = 1
+    threads: int = 2
 
 
 RUNGS = (
@@ -50,7 +52,7 @@ RUNGS = (
     Rung("plain", 32, 0.90, 1500),
     Rung("full", 24, 2.0, 1600, fresh=True),  # every step is used
     Rung("gist", 24, 2.0, 600, fresh=True, rate=0.5, gist=0.3),
-    Rung("long", 24, 2.0, 700, fresh=True, rate=0.5, gist=0.3, parts=3),
+    Rung("long", 24, 2.0, 700, fresh=True, rate=0.5, gist=0.3, parts=3, threads=1),
 )
 
 

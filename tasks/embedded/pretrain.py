@@ -121,6 +121,7 @@ class Climb:
 
     def climb(self, rung: Rung) -> float:
         """Train on a rung until its accuracy stands or its steps are used up; the last accuracy."""
+        torch.set_num_threads(rung.threads)
         if rung.fresh:
             self._start(rung)
         recent: deque[float] = deque(maxlen=_RECENT)
@@ -232,9 +233,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=SEED)
     fresh = [rung.name for rung in RUNGS if rung.fresh]
     parser.add_argument("--start", help="a fresh rung to resume from", choices=fresh)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
     pretrain(arguments.out, arguments.device, arguments.seed, arguments.start)
 
 

@@ -1,0 +1,111 @@
+"""LLMLingua-2 through its package over a local classifier: budgets, random states, refusals, promises."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from deltamem_eval.conformance import Subject
+from deltamem_eval.conformance.checks import CHECKS
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.llmlingua2.method import LlmLingua2
+from deltamem_eval.tasks.embedded.classifier import (
+    DROP,
+    KEEP,
+    build_classifier_tokenizer,
+    labelled_words,
+    new_classifier,
+    train_classifier,
+)
+from tiny import tiny_backbone
+
+pytest.importorskip("llmlingua")
+LINES = tuple(f"note : Ada Walsh lives in Oslo as agreed {index}\n" for index in range(20))
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classifier")
+    train_classifier(folder, seed=1, steps=3)
+    return folder
+
+
+def method(window: int, classifier: Path) -> LlmLingua2:
+    settings = MethodSettings(window, options={"classifier": str(classifier)})
+    made = LlmLingua2(tiny_backbone(positions=2048), settings)
+    for index, line in enumerate(LINES):
+        made.write(Chunk(line, index))
+    return made
+
+
+def test_what_a_line_says_is_kept_and_what_surrounds_it_is_not() -> None:
+    found = labelled_words("by the way Ada Walsh lives in Oslo as agreed\n")
+    assert [word for word, label in found if label == KEEP] == ["Ada", "Walsh", "lives", "in", "Oslo"]
+    assert {label for _, label in labelled_words("today it was quiet so we went home early\n")} == {DROP}
+
+
+def test_the_classifier_is_small_and_logs_its_training(classifier: Path) -> None:
+    assert (
+        sum(item.numel() for item in new_classifier(build_classifier_tokenizer()).parameters()) <= 1_500_000
+    )
+    rows = [json.loads(line) for line in (classifier / "train_log.jsonl").read_text().splitlines()]
+    assert rows[-1]["step"] == 3
+
+
+@pytest.mark.parametrize("window", [0, 1, 40, 300, 2000])
+def test_the_compressed_text_fits_the_window_and_comes_from_the_context(
+    window: int, classifier: Path
+) -> None:
+    query = Query("q", "where ?", ("Oslo",), 2)
+    (answer,) = method(window, classifier).answer([query])
+    assert answer.context_tokens <= window
+    if window == 0:
+        assert answer.visible is None
+        return
+    whole = "".join(LINES)
+    if window == 2000:  # it fits as it is
+        assert answer.visible == whole
+        return
+    assert answer.visible is not None
+    assert len(answer.visible) <= window
+    if window == 300:
+        assert set(answer.visible.split()) <= set(whole.split())
+        assert len(answer.visible) > 100
+
+
+def test_random_states_are_left_as_they_were(classifier: Path) -> None:
+    def state() -> tuple[float, float, float]:
+        return random.random(), float(np.random.rand()), float(torch.rand(()))
+
+    seeds = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    wanted = state()
+    random.setstate(seeds[0])
+    np.random.set_state(seeds[1])
+    torch.set_rng_state(seeds[2])
+    method(40, classifier).answer([Query("q", "where ?", ("Oslo",), 2)])
+    assert state() == wanted
+
+
+def test_classifiers_that_will_not_do_are_refused(classifier: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="embedded classifier knows"):
+        LlmLingua2(tiny_backbone(), MethodSettings(40))
+    with pytest.raises(UserError):
+        method(40, tmp_path / "none")
+    config = json.loads((classifier / "config.json").read_text())
+    labels = {"0": "a", "1": "b", "2": "c"}
+    config.update(id2label=labels, label2id={name: int(index) for index, name in labels.items()})
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="label"):
+        method(40, tmp_path)
+
+
+def test_it_keeps_every_promise(classifier: Path, tmp_path: Path) -> None:
+    backbone = tiny_backbone(positions=1024)
+    backbone.model.save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    subject = Subject("llmlingua2", str(tmp_path), options={"classifier": str(classifier)})
+    for run in CHECKS.values():
+        run(subject)
