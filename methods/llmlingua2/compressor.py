@@ -55,11 +55,11 @@ def load_compressor(
             self.retrieval_model = self.retrieval_model_name = None
             self.open_api_config: dict[str, Any] = {}
             self.cache_bos_num, self.prefix_bos_num = 10, 100
-            self.load_model(classifier, device, {"trust_remote_code": False})
-            self.model_name = family
-            self.oai_tokenizer = _Counter(encode)
-            self.model.eval()
             with random_states_kept():
+                self.load_model(classifier, device, {"trust_remote_code": False})
+                self.model_name = family
+                self.oai_tokenizer = _Counter(encode)
+                self.model.eval()
                 self.init_llmlingua2()
 
     made = LocalCompressor()
@@ -67,12 +67,13 @@ def load_compressor(
     def compress(text: str, target_tokens: int) -> str:
         if not text.strip():
             return text
-        found = made.compress_prompt_llmlingua2(
-            [text],
-            target_token=target_tokens,
-            force_tokens=list(force_tokens),
-            drop_consecutive=True,
-        )
+        with random_states_kept():  # its data loader draws a seed for every text
+            found = made.compress_prompt_llmlingua2(
+                [text],
+                target_token=target_tokens,
+                force_tokens=list(force_tokens),
+                drop_consecutive=True,
+            )
         return tidy(found["compressed_prompt"], text)
 
     return compress
