@@ -26,13 +26,15 @@ types: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/prefix_reuse.py
+	$(BIN)/python benchmarks/inside.py
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
 	$(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
 
-## results: the embedded table of every method, three seeds, as tracked in results/
+## results: the embedded table, three seeds, one thread, as tracked in results/
 TABLE := runs/embedded
+results: export OMP_NUM_THREADS := 1
 results: $(STAMP)
 	$(BIN)/deltamem-eval run --method vanilla,bm25-rag,token-write,sequence-write,multi-write \
 		--window 0,64 --seeds 0,1,2 --out $(TABLE)

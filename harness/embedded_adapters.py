@@ -39,16 +39,25 @@ COUNTS = (2, 3, 4, 6, 8)
 BOUND = tuple(kind for kind in KINDS if kind != "topics")  # those that bind a key to a value
 LABELS = ("labels",) * 3  # learnt last: their questions share no word with what was said
 WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
-RUNGS = (
-    Rung(1200, 20, Drawing((*KINDS, *LABELS), COUNTS), (80,), windowed=0.1),
-    Rung(220, 16, Drawing((*KINDS, *LABELS), COUNTS), (120, 240, 360), windowed=0.35),
-)
+
+
+def _rungs(updates: int) -> tuple[Rung, Rung]:
+    """Short contexts for so many updates, then longer ones."""
+    drawn = Drawing((*KINDS, *LABELS), COUNTS)
+    return (
+        Rung(updates, 20, drawn, (80,), windowed=0.1),
+        Rung(220, 16, drawn, (120, 240, 360), windowed=0.35),
+    )
+
+
+# Multi-write has one core while the other two share the second: its further updates take no longer.
+RUNGS = {"multi-write": _rungs(2000), "token-write": _rungs(1200), "sequence-write": _rungs(1200)}
 
 
 class FreshEpisodes:
     """Training episodes drawn anew for every update: the same step gives the same episodes."""
 
-    def __init__(self, encode: Callable[[str], list[int]], seed: int, rungs: Sequence[Rung] = RUNGS) -> None:
+    def __init__(self, encode: Callable[[str], list[int]], seed: int, rungs: Sequence[Rung]) -> None:
         self._encode, self._seed, self._rungs = encode, seed, rungs
 
     def batch(self, step: int) -> Sequence[Example]:
@@ -92,10 +101,11 @@ def train_adapter(
     out: Path,
     device: str,
     seed: int,
-    rungs: Sequence[Rung] = RUNGS,
+    rungs: Sequence[Rung] | None = None,
     warm: Rung = WARM,
 ) -> None:
     """Train one adapter on the frozen backbone by the code of `deltamem-eval train`; resumable."""
+    rungs = rungs or RUNGS[policy]
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.methods.delta_mem.method import POLICIES
     from deltamem_eval.methods.delta_mem.train import train

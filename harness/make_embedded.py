@@ -84,7 +84,11 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "| stretch | updates | contexts an update | associations | up to tokens | with a window |",
         "| --- | ---: | ---: | --- | --- | ---: |",
         _rung("warm start", WARM),
-        *(_rung(f"rung {number}", rung) for number, rung in enumerate(RUNGS, 1)),
+        *(
+            _rung(f"{policy}, rung {number}", rung)
+            for policy in POLICIES
+            for number, rung in enumerate(RUNGS[policy], 1)
+        ),
         "",
         f"## Scores on evaluation seed {CARD_SEED}",
         "",

@@ -4,12 +4,14 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from deltamem_eval import embedded_adapters
 from deltamem_eval.embedded_adapters import BOUND, WARM, FreshEpisodes, Rung, train_adapter
 from deltamem_eval.tasks.embedded.episodes import Drawing
 from deltamem_eval.tasks.embedded.pretrain import new_model
 from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
+RUNGS = embedded_adapters.RUNGS["token-write"]
 
 
 def encode(text: str) -> list[int]:
@@ -31,9 +33,9 @@ def test_every_question_names_the_lines_that_answer_it() -> None:
 
 
 def test_the_same_step_gives_the_same_episodes_and_another_seed_others() -> None:
-    assert FreshEpisodes(encode, 3).batch(1500) == FreshEpisodes(encode, 3).batch(1500)
-    assert FreshEpisodes(encode, 3).batch(1500) != FreshEpisodes(encode, 4).batch(1500)
-    assert FreshEpisodes(encode, 3).identity() != FreshEpisodes(encode, 4).identity()
+    assert FreshEpisodes(encode, 3, RUNGS).batch(1500) == FreshEpisodes(encode, 3, RUNGS).batch(1500)
+    assert FreshEpisodes(encode, 3, RUNGS).batch(1500) != FreshEpisodes(encode, 4, RUNGS).batch(1500)
+    assert FreshEpisodes(encode, 3, RUNGS).identity() != FreshEpisodes(encode, 4, RUNGS).identity()
 
 
 def test_windowed_questions_follow_the_end_of_their_context() -> None:
