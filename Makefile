@@ -27,6 +27,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/prefix_reuse.py
 	$(BIN)/python benchmarks/inside.py
+	$(BIN)/python benchmarks/labels.py
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
