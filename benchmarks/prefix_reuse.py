@@ -91,7 +91,7 @@ def main() -> None:
     chunks, asked = text(arguments.tokens, rng), questions(arguments.questions, rng)
     print(device_line("cpu"))
     print(f"context {arguments.tokens} tokens, {arguments.questions} questions, {NEW_TOKENS} new tokens each")
-    print(f"{'method':<14} {'re-read s':>10} {'read once s':>12} {'ratio':>7} {'different answers':>18}")
+    print(f"{'method':<14} {'re-read s':>10} {'read once s':>12} {'ratio':>7} {'distinct answers':>18}")
     with tempfile.TemporaryDirectory() as folder:
         attach(made.model, TokenWrite.adapter_config())
         save_adapter(made.model, Path(folder))

@@ -137,7 +137,7 @@ def _in_segments(inputs: Inputs, state: Tensor, chunk: int) -> tuple[Tensor, Ten
     reads = []
     for start in range(0, tokens, SEGMENT):
         piece = Inputs(*(tensor[:, start : start + SEGMENT] for tensor in inputs))
-        read, state = _Recomputed.apply(chunk, state, *piece)
+        read, state = _Recomputed.apply(chunk, state, *piece)  # type: ignore[no-untyped-call]
         reads.append(read)
     return torch.cat(reads, 1), state
 
@@ -155,7 +155,7 @@ class _Recomputed(torch.autograd.Function):
         return scan_chunked(Inputs(*inputs), state, chunk)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         with torch.enable_grad():
             state, *inputs = [tensor.detach().requires_grad_() for tensor in ctx.saved_tensors]
