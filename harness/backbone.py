@@ -30,9 +30,12 @@ class Prefix:
 
     def rows(self, count: int) -> Any:
         """An independent copy of the cache for `count` rows; generation may grow it."""
-        cache = copy.deepcopy(self.cache)
-        if count > 1:
-            cache.batch_repeat_interleave(count)
+        if count == 1:
+            return copy.deepcopy(self.cache)
+        # Repeating makes new tensors of its own: the structure is copied, the tensors are not copied twice.
+        tensors = [item for layer in self.cache.layers for item in (layer.keys, layer.values)]
+        cache = copy.deepcopy(self.cache, {id(item): item for item in tensors if item is not None})
+        cache.batch_repeat_interleave(count)
         return cache
 
     @property
