@@ -10,6 +10,7 @@ from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, trai
 from deltamem_eval.methods.delta_mem.config import added_parameters
 from deltamem_eval.methods.delta_mem.method import MultiWrite, SequenceWrite, TokenWrite
 from deltamem_eval.overhead import ModelShape, read_shape
+from deltamem_eval.shapes import CONFIGS
 from transformers import AutoConfig, AutoModelForCausalLM
 
 SIZES = {
@@ -22,17 +23,6 @@ SIZES = {
     "pad_token_id": 0,
 }
 FAMILIES = ("qwen3", "qwen2", "llama", "mistral", "smollm3", "gemma", "gemma2", "gemma3_text")
-QWEN3_4B = {
-    "model_type": "qwen3",
-    "hidden_size": 2560,
-    "num_hidden_layers": 36,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "intermediate_size": 9728,
-    "vocab_size": 151936,
-    "tie_word_embeddings": True,
-}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -55,7 +45,7 @@ def test_backbone_and_adapter_parameters_equal_the_module_s(family: str, tied: b
 
 
 def test_the_paper_s_numbers_on_qwen3_4b(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps(QWEN3_4B))
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["Qwen/Qwen3-4B-Instruct-2507"]))
     shape = read_shape(tmp_path)
     assert shape.parameters == 4_022_468_096
     assert TokenWrite.overhead(shape, {}).trainable == 4_866_336
