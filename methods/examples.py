@@ -15,17 +15,22 @@ def examples_from_rows(
 ) -> list[Example]:
     """One example an episode; a question's first acceptable answer is the one to learn.
 
-    Prompts are those of a run with no context in them or, in_prompt, with as much of its end as fits.
+    Prompts are those of a run with no context in them. in_prompt: the messages are what stands before each
+    question instead, the end of the context as far as it fits beside the longest.
     """
     prompts = PromptBuilder(backbone)
     made = []
     for episode in episodes:
         messages = tuple(tuple(backbone.encode(chunk.text)) for chunk in episode.chunks)
-        context = [token for message in messages for token in message] if in_prompt else []
-        questions = []
-        for query in episode.queries:
-            room = prompts.room(query) if in_prompt else 0
-            asked = prompts.build(context[-room:] if room else (), query).whole().ids
-            questions.append((asked, tuple(prompts.answer_ids(query.targets[0]))))
-        made.append(Example(messages, tuple(questions)))
+        context: tuple[int, ...] = ()
+        if in_prompt and episode.queries:
+            room = min(prompts.room(query) for query in episode.queries)
+            flat = [token for message in messages for token in message]
+            context = tuple(flat[-room:] if room else ())
+            messages = (prompts.prefix(context),)
+        questions = tuple(
+            (prompts.build(context, query).request.ids, tuple(prompts.answer_ids(query.targets[0])))
+            for query in episode.queries
+        )
+        made.append(Example(messages, questions))
     return made

@@ -238,8 +238,13 @@ def answer_loss(model: Any, tokens: Tensor, mask: Tensor, labels: Tensor) -> Ten
     hidden = model.get_decoder()(tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     live = wanted != IGNORED
-    logits = model.get_output_embeddings()(hidden[live]).float()
+    return answers_loss(model, hidden[live], wanted[live])
+
+
+def answers_loss(model: Any, hidden: Tensor, wanted: Tensor | Sequence[int]) -> Tensor:
+    """Mean cross-entropy of tokens, from the last hidden states that predict them [tokens, width]."""
+    logits = model.get_output_embeddings()(hidden).float()
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
-    return nn.functional.cross_entropy(logits, wanted[live])
+    return nn.functional.cross_entropy(logits, torch.as_tensor(wanted, device=logits.device))

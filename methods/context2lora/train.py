@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from deltamem_eval.methods.context2lora.lora import Lora
+from deltamem_eval.methods.packing import Tree, branch_states, embedded
 from deltamem_eval.methods.training import (
+    Example,
     Report,
     Source,
     TrainSettings,
-    answer_batch,
-    answer_loss,
+    answers_loss,
     fit,
+    in_parts,
 )
 from torch import Tensor
 
@@ -27,7 +31,7 @@ def train_static(
     out: Path,
     report: Report = lambda _: None,
 ) -> None:
-    """Train adapters on `source`, whose prompts hold their context, and save a peft folder to `out`.
+    """Train adapters on `source`, whose messages stand in the prompt, and save a peft folder to `out`.
 
     Raises UserError as `training.fit` and `Lora.fresh` do; the model is left as it was.
     """
@@ -36,8 +40,9 @@ def train_static(
     lora = Lora.fresh(model, rank, targets)
 
     def loss_at(step: int) -> Tensor:
-        pairs = [pair for example in source.batch(step) for pair in example.questions]
-        return answer_loss(model, *answer_batch(pairs, settings.answer_length, model.device))
+        groups = in_parts(source.batch(step), settings)
+        losses = [share * reading_loss(model, group, settings.answer_length) for group, share in groups]
+        return torch.stack(losses).sum()
 
     try:
         identity = {"lora": [rank, list(targets)], "data": source.identity()}
@@ -45,3 +50,19 @@ def train_static(
         lora.save(out)
     finally:
         lora.remove()
+
+
+def reading_loss(model: Any, examples: Sequence[Example], answer_length: int) -> Tensor:
+    """Mean cross-entropy of the answers' tokens, each example's messages before each of its questions."""
+    cut = [[(prompt, answer[:answer_length]) for prompt, answer in example.questions] for example in examples]
+    trees = [
+        Tree(
+            embedded(model, list(chain(*example.messages))),
+            tuple(embedded(model, [*prompt, *answer]) for prompt, answer in pairs),
+        )
+        for example, pairs in zip(examples, cut, strict=True)
+    ]
+    states = chain(*branch_states(model, trees))
+    pairs = list(chain(*cut))
+    found = [hidden[len(prompt) - 1 : -1] for hidden, (prompt, _) in zip(states, pairs, strict=True)]
+    return answers_loss(model, torch.cat(found), [token for _, answer in pairs for token in answer])

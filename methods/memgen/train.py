@@ -7,16 +7,24 @@ predicted from its last latent. The trigger is not trained: a folder made here w
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 from deltamem_eval.methods.memgen.config import MemGenConfig, Place
 from deltamem_eval.methods.memgen.model import MemGenModel
-from deltamem_eval.methods.training import IGNORED, Report, Source, TrainSettings, fit
-from torch import Tensor, nn
-
-Pair = tuple[Sequence[int], Sequence[int]]
+from deltamem_eval.methods.packing import Tree, branch_states, embedded
+from deltamem_eval.methods.training import (
+    Example,
+    Report,
+    Source,
+    TrainSettings,
+    answers_loss,
+    fit,
+    in_parts,
+)
+from torch import Tensor
 
 
 def train_memgen(
@@ -28,7 +36,7 @@ def train_memgen(
     out: Path,
     report: Report = lambda _: None,
 ) -> None:
-    """Train a weaver on `source`, whose prompts hold their context, and save it to `out`.
+    """Train a weaver on `source`, whose messages stand in the prompt, and save it to `out`.
 
     Raises UserError as `training.fit` does.
     """
@@ -40,9 +48,11 @@ def train_memgen(
         parameter.requires_grad_(True)
 
     def loss_at(step: int) -> Tensor:
-        pairs = [pair for example in source.batch(step) for pair in example.questions]
-        cut = [(prompt, answer[: settings.answer_length]) for prompt, answer in pairs]
-        return weaving_loss(parts, decode, cut)
+        groups = in_parts(source.batch(step), settings)
+        losses = [
+            share * weaving_loss(parts, decode, group, settings.answer_length) for group, share in groups
+        ]
+        return torch.stack(losses).sum()
 
     identity = {"memgen": repr(config), "data": source.identity()}
     fit(trained, loss_at, settings, out, identity, report)
@@ -50,26 +60,41 @@ def train_memgen(
     parts.remove()
 
 
-def weaving_loss(parts: MemGenModel, decode: Callable[[list[int]], str], pairs: Sequence[Pair]) -> Tensor:
-    """Mean cross-entropy of the answers' tokens, latents woven in before and inside them."""
-    rows = [_Row(parts, prompt, answer, places(decode, answer, parts.config)) for prompt, answer in pairs]
-    for stage in range(max(len(row.places) for row in rows)):
-        live = [row for row in rows if stage < len(row.places)]
-        for row in live:
+def weaving_loss(
+    parts: MemGenModel,
+    decode: Callable[[list[int]], str],
+    examples: Sequence[Example],
+    answer_length: int = TrainSettings.answer_length,
+) -> Tensor:
+    """Mean cross-entropy of the answers' tokens, latents woven in before and inside them.
+
+    An example's messages stand before each of its questions.
+    """
+    rows = [
+        [_Row(parts, prompt, answer[:answer_length], decode) for prompt, answer in example.questions]
+        for example in examples
+    ]
+    trunks = [embedded(parts.model, list(chain(*example.messages))) for example in examples]
+    for stage in range(max(len(row.places) for row in chain(*rows))):
+        live = [[row for row in listed if stage < len(row.places)] for listed in rows]
+        for row in chain(*live):
             row.grow(row.places[stage])
-        woven = weave_rows(parts, [row.embeds() for row in live], "inner" if stage else "prompt")
-        for row, latents in zip(live, woven, strict=True):
+        streams = [
+            Tree(trunk, tuple(row.embeds() for row in listed))
+            for trunk, listed in zip(trunks, live, strict=True)
+            if listed
+        ]
+        woven = weave(parts, streams, "inner" if stage else "prompt")
+        for row, latents in zip(chain(*live), woven, strict=True):
             row.insert(latents)
-    for row in rows:
+    for row in chain(*rows):
         row.grow(len(row.answer))
-    embeds, mask = _padded([row.embeds() for row in rows], left=False)
-    hidden = parts.model.get_decoder()(
-        inputs_embeds=embeds, attention_mask=mask, use_cache=False
-    ).last_hidden_state
-    found = torch.cat([hidden[index, row.sources()] for index, row in enumerate(rows)])
-    wanted = torch.tensor([token for row in rows for token in row.answer], device=found.device)
-    logits = parts.model.get_output_embeddings()(found).float()
-    return nn.functional.cross_entropy(logits, wanted, ignore_index=IGNORED)
+    trees = [
+        Tree(trunk, tuple(row.embeds() for row in listed)) for trunk, listed in zip(trunks, rows, strict=True)
+    ]
+    states = chain(*branch_states(parts.model, trees))
+    found = torch.cat([hidden[row.sources] for hidden, row in zip(states, chain(*rows), strict=True)])
+    return answers_loss(parts.model, found, [token for row in chain(*rows) for token in row.answer])
 
 
 def places(decode: Callable[[list[int]], str], answer: Sequence[int], config: MemGenConfig) -> list[int]:
@@ -83,68 +108,54 @@ def places(decode: Callable[[list[int]], str], answer: Sequence[int], config: Me
     return [0, *inner[: config.most]]
 
 
-def weave_rows(parts: MemGenModel, rows: Sequence[Tensor], place: Place) -> Tensor:
-    """Latents [rows, latents, width] for streams [tokens, width] of any lengths."""
-    width = parts.config.latents
-    embeds, mask = _padded(rows, left=True)
-    mask = torch.cat([mask, mask.new_ones(len(rows), width)], 1)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+def weave(parts: MemGenModel, streams: Sequence[Tree], place: Place) -> list[Tensor]:
+    """Latents [latents, width] for every branch of the streams so far, in order."""
+    count = parts.config.latents
+    trees = [
+        Tree(
+            parts.project(tree.trunk[None], place)[0, :-count],
+            tuple(parts.project(branch[None], place)[0] for branch in tree.branches),
+        )
+        for tree in streams
+    ]
     with parts.acting("weaver"):
-        hidden = parts.model.get_decoder()(
-            inputs_embeds=parts.project(embeds, place),
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=False,
-        ).last_hidden_state
-    return parts.back(hidden[:, -width:])
+        states = branch_states(parts.model, trees)
+    return [parts.back(hidden[-count:]) for hidden in chain(*states)]
 
 
 class _Row:
-    """One example's stream while latents are put in."""
+    """One question's stream, without what stands before it, while latents are put in.
+
+    places: where they come. sources: for each answer token so far, the position in the stream that predicts
+    it.
+    """
 
     def __init__(
-        self, parts: MemGenModel, prompt: Sequence[int], answer: Sequence[int], at: list[int]
+        self,
+        parts: MemGenModel,
+        prompt: Sequence[int],
+        answer: Sequence[int],
+        decode: Callable[[list[int]], str],
     ) -> None:
-        self._parts, self.answer, self.places = parts, list(answer), at
-        self._pieces = [parts.embed(prompt)[0].detach()]
+        self._parts, self.answer = parts, list(answer)
+        self.places = places(decode, answer, parts.config)
+        self.sources: list[int] = []
+        self._pieces = [embedded(parts.model, prompt)]
         self._length, self._done = len(prompt), 0
-        self._sources: list[int] = []
 
     def grow(self, count: int) -> None:
         """Append the answer's tokens up to `count`."""
         new = self.answer[self._done : count]
         if new:
-            self._sources += range(self._length - 1, self._length - 1 + len(new))
-            self._append(self._parts.embed(new)[0].detach())
+            self.sources += range(self._length - 1, self._length - 1 + len(new))
+            self.insert(embedded(self._parts.model, new))
             self._done = count
 
-    def insert(self, latents: Tensor) -> None:
-        """Append latents [latents, width]."""
-        self._append(latents)
-
-    def _append(self, piece: Tensor) -> None:
+    def insert(self, piece: Tensor) -> None:
+        """Append embeddings [tokens, width]."""
         self._pieces.append(piece)
         self._length += len(piece)
 
     def embeds(self) -> Tensor:
         """The stream so far [tokens, width]."""
         return torch.cat(self._pieces)
-
-    def sources(self) -> list[int]:
-        """The position that predicts each answer token."""
-        return self._sources
-
-
-def _padded(rows: Sequence[Tensor], left: bool) -> tuple[Tensor, Tensor]:
-    """Streams of different lengths as [rows, tokens, width], and their mask."""
-    longest = max(len(row) for row in rows)
-    embeds = torch.stack(
-        [
-            nn.functional.pad(row, (0, 0, *((longest - len(row), 0) if left else (0, longest - len(row)))))
-            for row in rows
-        ]
-    )
-    count = torch.tensor([len(row) for row in rows], device=embeds.device)[:, None]
-    place = torch.arange(longest, device=embeds.device)
-    mask = (place >= longest - count) if left else (place < count)
-    return embeds, mask.long()

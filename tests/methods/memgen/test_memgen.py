@@ -14,7 +14,7 @@ from deltamem_eval.methods.memgen.config import MemGenConfig, parameter_count
 from deltamem_eval.methods.memgen.method import MemGen
 from deltamem_eval.methods.memgen.model import MemGenModel, load_memgen
 from deltamem_eval.methods.memgen.stream import PlainStream, Stream
-from deltamem_eval.methods.memgen.train import places, train_memgen, weave_rows, weaving_loss
+from deltamem_eval.methods.memgen.train import places, train_memgen, weaving_loss
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from deltamem_eval.methods.vanilla import Vanilla
 from deltamem_eval.shapes import find_shape
@@ -136,28 +136,23 @@ def test_no_weave_leaves_the_positions(folder: Path) -> None:
 
 def test_training_s_loss_is_what_decoding_would_pay(backbone: Backbone) -> None:
     parts = shaken(backbone)
-    pairs = [
-        (backbone.encode("a long prompt?"), backbone.encode(" yes, no.x\n")),
-        (backbone.encode("b"), backbone.encode(" ok\n")),
-        (backbone.encode("c, d"), backbone.encode(",,,,\n")),
-    ]
+    shown = tuple(backbone.encode("what was said"))
+    texts = (("a long prompt?", " yes, no.x\n"), ("b", " ok\n"), ("c, d", ",,,,\n"))
+    pairs = tuple((tuple(backbone.encode(asked)), tuple(backbone.encode(told))) for asked, told in texts)
     assert [places(backbone.decode, answer, CONFIG) for _, answer in pairs] == [[0, 5, 9], [0], [0, 1, 2]]
     total, count = 0.0, 0
     with torch.no_grad():
-        for prompt, answer in pairs:
+        for before, (prompt, answer) in zip((shown, shown, ()), pairs, strict=True):
             stream, at = PlainStream(parts), places(backbone.decode, answer, CONFIG)
-            stream.feed(parts.embed(prompt))
+            stream.feed(parts.embed((*before, *prompt)))
             for index, token in enumerate(answer):
                 if index in at:
                     stream.weave("inner" if index else "prompt")
                 total -= float(stream.logits.log_softmax(-1)[0, token])
                 count += 1
                 stream.feed(parts.embed([token]))
-        loss = weaving_loss(parts, backbone.decode, pairs)
-        alone = weave_rows(parts, [parts.embed([5, 6])[0]], "prompt")
-        beside = weave_rows(parts, [parts.embed([5, 6])[0], parts.embed([9] * 7)[0]], "prompt")
+        loss = weaving_loss(parts, backbone.decode, [Example((shown,), pairs[:2]), Example((), pairs[2:])])
     assert float(loss) == pytest.approx(total / count, abs=1e-4)
-    torch.testing.assert_close(beside[:1], alone, atol=1e-5, rtol=1e-5)
     parts.remove()
 
 
