@@ -137,6 +137,7 @@ class MemoryMethod(ABC):
     summary: one line for `deltamem-eval list`. trained: whether the method needs an adapter.
     defaults: the method's options with their default values; they are part of a cell's identity.
     always_on: whether trained parts change answers even when no context was written.
+    least_window: the smallest window above 0 that the method can use, in tokens.
     """
 
     name: ClassVar[str]
@@ -144,6 +145,7 @@ class MemoryMethod(ABC):
     trained: ClassVar[bool] = False
     defaults: ClassVar[Mapping[str, Any]] = {}
     always_on: ClassVar[bool] = False
+    least_window: ClassVar[int] = 1
 
     @abstractmethod
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:

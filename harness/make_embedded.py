@@ -8,19 +8,22 @@ import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, WARM, Rung, train_adapter
+from deltamem_eval.embedded_baselines import BASELINES, SWEEP, SWEEP_UPDATES, train_baseline
+from deltamem_eval.methods.mlp_memory.train import WEIGHT_FILE
 from deltamem_eval.tasks.embedded.classifier import train_classifier
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
 
 LOG = "train_log.jsonl"
 WARM_LOG = "warm_start_log.jsonl"
-POLICIES = ("multi-write", "token-write", "sequence-write")  # the longest first: two train at a time
-TRAINED = (*POLICIES, "llmlingua2")
+POLICIES = ("multi-write", "token-write", "sequence-write")
+# The longest first: two train at a time.
+TRAINED = (*POLICIES, *BASELINES, "llmlingua2")
 PROCESSES = 2
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
 CARD = "MODEL_CARD.md"
@@ -78,6 +81,19 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "adapter learns which values were said and, for thousands of updates, not of what. Logs stand beside",
         "the weights.",
         "",
+        "The baselines train on the adapters' episodes, by the code of `deltamem-eval train`: static",
+        "Context2LoRA as many updates as token-write; MemGen a third of them, since its weaver and its",
+        "reasoner both read everything and the latents besides; MLP Memory on contexts, questions and",
+        f"answers of some of them. Learning rates were chosen by {SWEEP_UPDATES} updates each, judged on",
+        "training episodes that no training draws; so was MLP Memory's λ, by the answers' likelihood.",
+        "MemGen's trigger is not trained: it weaves at every place.",
+        "",
+        "| part | learning rate | loss on held-out training episodes |",
+        "| --- | ---: | ---: |",
+        *(line for name in BASELINES for line in _swept(weights / name)),
+        "",
+        _tuned(weights / "mlp-memory"),
+        "",
         "llmlingua2 is a BERT of two layers that tells filler, openings and closings from what a line says,",
         "the classifier of the method *llmlingua2 (embedded classifier)*; it is not Microsoft's.",
         "",
@@ -109,13 +125,32 @@ def _rung(name: str, rung: Rung) -> str:
     return f"| {' | '.join(str(cell) for cell in cells)} |"
 
 
+def _swept(folder: Path) -> list[str]:
+    """Lines of the sweeps' table; the chosen rate is bold."""
+    record = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
+    lines = []
+    for rate, loss in record["held_out_loss"].items():
+        cells = folder.name, rate, f"{loss:.4f}"
+        mark = "**" if float(rate) == record["chosen"] else ""
+        lines.append(f"| {' | '.join(f'{mark}{cell}{mark}' for cell in cells)} |")
+    return lines
+
+
+def _tuned(folder: Path) -> str:
+    """What each λ costs."""
+    record = json.loads((folder / WEIGHT_FILE).read_text(encoding="utf-8"))
+    costs = ", ".join(f"{weight}: {cost:.4f}" for weight, cost in record["answer_nll"].items())
+    return f"MLP Memory's λ is {record['chosen']}; nats per answer token by λ (0 is vanilla): {costs}."
+
+
 def _part(folder: Path) -> str:
-    """A line of the parts' table; updates and minutes of an adapter include its warm start."""
+    """A line of the parts' table; updates and minutes include a warm start, minutes a sweep too."""
     rows = _log(folder / LOG)
     warm = _log(folder / WARM_LOG)
     steps = sum(row["step"] for row, after in zip(rows, [*rows[1:], None], strict=True) if _ends(row, after))
     steps += len(warm)
-    minutes = (rows[-1]["seconds"] + (warm[-1]["seconds"] if warm else 0)) / 60
+    swept = json.loads((folder / SWEEP).read_text())["seconds"] if (folder / SWEEP).is_file() else 0.0
+    minutes = (rows[-1]["seconds"] + (warm[-1]["seconds"] if warm else 0.0) + swept) / 60
     count = _parameters(folder)
     return f"| {folder.name} | {count:,} | {steps:,} | {rows[-1]['loss']:.3f} | {minutes:.0f} |"
 
@@ -157,14 +192,17 @@ def _train_side_by_side(names: Sequence[str], out: Path, device: str, seed: int)
     """Train in processes of one thread each, so that the number of cores changes no weight."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, context, torch.set_num_threads, (1,)) as pool:
-        waiting = [
-            pool.submit(train_adapter, name, out / "backbone", out / name, device, seed)
-            if name in POLICIES
-            else pool.submit(train_classifier, out / name, seed)
-            for name in names
-        ]
+        waiting = [_submit(pool, name, out, device, seed) for name in names]
         for future in waiting:
             future.result()
+
+
+def _submit(pool: Executor, name: str, out: Path, device: str, seed: int) -> Future[None]:
+    if name in POLICIES:
+        return pool.submit(train_adapter, name, out / "backbone", out / name, device, seed)
+    if name in BASELINES:
+        return pool.submit(train_baseline, name, out / "backbone", out / name, device, seed)
+    return pool.submit(train_classifier, out / name, seed)
 
 
 def main() -> None:

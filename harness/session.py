@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,6 +75,7 @@ def check(request: Request) -> Request:
     for window in windows:
         if window < 0:
             raise UserError(f"--window is a number of tokens and cannot be negative: {window}")
+        _check_window(request.methods, window)
     if request.limit is not None and request.limit < 1:
         raise UserError(f"--limit must be at least 1: {request.limit}")
     if request.batch_size < 1:
@@ -88,6 +89,14 @@ def check(request: Request) -> Request:
         raise UserError(f"{request.rows}: no such file")
     task = request.task if request.rows is None else "rows"
     return replace(request, windows=windows, task=task)
+
+
+def _check_window(methods: Sequence[str], window: int) -> None:
+    """Raises UserError for a window that some method cannot use; 0, nothing in the prompt, is always one."""
+    for name in methods:
+        least = METHODS.load(name).least_window
+        if 0 < window < least:
+            raise UserError(f"{name} needs a window of at least {least} tokens, or 0: {window} is too small")
 
 
 def execute(request: Request, out: Path, progress: Progress) -> None:

@@ -62,21 +62,28 @@ def _context2lora(
     train_static(backbone.model, rank, targets, source, settings, out, report)
 
 
+HELD_OUT = 10  # one episode in so many is kept to tune MLP Memory's λ on
+
+
 def _mlp_memory(
     backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
 ) -> None:
-    """The corpus is every context once, and every question with its answer."""
+    """The corpus is every context once, and every question with its answer; λ is tuned on other episodes."""
     from deltamem_eval.methods.examples import examples_from_rows
     from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
-    from deltamem_eval.methods.mlp_memory.train import train_mlp
+    from deltamem_eval.methods.mlp_memory.train import train_mlp, tune_weight
 
     shape = backbone.shape()
     config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
+    held_out = episodes[HELD_OUT - 1 :: HELD_OUT]
+    kept = [episode for episode in episodes if episode not in held_out]
     texts: list[tuple[int, ...]] = []
-    for example in examples_from_rows(backbone, episodes):
+    for example in examples_from_rows(backbone, kept):
         texts.append(tuple(token for message in example.messages for token in message))
         texts += [(*prompt, *answer) for prompt, answer in example.questions]
     train_mlp(backbone.model, texts, config, settings, out, report)
+    if held_out:
+        tune_weight(backbone.model, out, examples_from_rows(backbone, held_out, in_prompt=True))
 
 
 TRAINERS: Mapping[str, Trainer] = {

@@ -17,6 +17,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 _WORD = re.compile(r"\w+")
 _LARGE = 2000  # passages above which bm25s's sparse index replaces rank-bm25's loops
-_SMALLEST_PASSAGE = 16
 
 
 class Bm25Rag(MemoryMethod):
@@ -38,6 +38,7 @@ class Bm25Rag(MemoryMethod):
 
     name: ClassVar[str] = "bm25-rag"
     summary: ClassVar[str] = "BM25 over packed passages, the best that fit the window in the prompt"
+    least_window: ClassVar[int] = LEAST_WINDOW
     defaults: ClassVar[Mapping[str, Any]] = {
         "passage_tokens": 0,
         "top_k": 10,
@@ -132,7 +133,7 @@ class Bm25Rag(MemoryMethod):
 
 
 def _passage_size(window: int) -> int:
-    return 512 if window >= 2048 else max(window // 4, _SMALLEST_PASSAGE)
+    return 512 if window >= 2048 else max(window // 4, LEAST_WINDOW)
 
 
 class _Index:

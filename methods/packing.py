@@ -49,7 +49,7 @@ def _packed(model: Any, trees: Sequence[Tree], whole: bool) -> list[list[Tensor]
     embeds = torch.stack([nn.functional.pad(row, (0, 0, 0, width - len(row))) for row in rows])
     owner = torch.full((len(trees), width), -1, device=device)
     positions = torch.zeros(len(trees), width, dtype=torch.long, device=device)
-    spans = []
+    spans: list[list[slice]] = []
     for row, tree in enumerate(trees):
         trunk = end = len(tree.trunk)
         owner[row, :trunk] = 0

@@ -9,6 +9,8 @@ from deltamem_eval.interface import Chunk
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
 
+LEAST_WINDOW = 16  # tokens: in fewer, neither a passage nor a compressed line says anything whole
+
 
 class Window:
     """Keeps the last `size` token ids of a stream of chunks.

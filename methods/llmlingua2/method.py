@@ -16,6 +16,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -37,6 +38,7 @@ class LlmLingua2(MemoryMethod):
 
     name: ClassVar[str] = "llmlingua2"
     summary: ClassVar[str] = "the context compressed to the window by a token classifier"
+    least_window: ClassVar[int] = LEAST_WINDOW
     defaults: ClassVar[Mapping[str, Any]] = {"classifier": EMBEDDED, "force_tokens": "\n?!."}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:

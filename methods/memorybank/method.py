@@ -18,6 +18,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -43,6 +44,7 @@ class MemoryBank(MemoryMethod):
 
     name: ClassVar[str] = "memorybank"
     summary: ClassVar[str] = "dated turns and summaries, the nearest by embedding in the prompt"
+    least_window: ClassVar[int] = LEAST_WINDOW
     defaults: ClassVar[Mapping[str, Any]] = {
         "top_k": 2,
         "neighbour_chars": 200,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,16 @@ from typing import Any
 import torch
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.methods.mlp_memory.config import MlpConfig
-from deltamem_eval.methods.mlp_memory.model import MlpMemory
+from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
 from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets
-from deltamem_eval.methods.training import Report, TrainSettings, fit
+from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
+from deltamem_eval.methods.training import Example, Report, TrainSettings, fit
 from torch import Tensor, nn
 
 ALPHA = 0.4
 NEIGHBOURS = 1024
 TEMPERATURE = 16.0
+WEIGHT_FILE = "weight.json"
 
 
 def train_mlp(
@@ -78,10 +81,16 @@ def distillation_loss(
     return alpha * imitation + (1 - alpha) * language
 
 
-def with_weight(folder: Path, weight: float) -> None:
-    """Store the tuned λ in a trained folder."""
-    from deltamem_eval.methods.mlp_memory.model import load_mlp
+def tune_weight(model: Any, folder: Path, examples: Sequence[Example]) -> dict[str, Any]:
+    """Choose λ on examples that were not trained on, and store it and what every λ costs in the folder.
 
-    memory = load_mlp(folder)
-    memory.config = replace(memory.config, weight=weight)
+    examples: their messages stand before their questions. Returns what is stored.
+    """
+    memory = load_mlp(folder).to(model.device)
+    costs = answer_costs(model, memory, examples)
+    chosen = best_weight(costs)
+    memory.config = replace(memory.config, weight=chosen)
     memory.save(folder)
+    record = {"answer_nll": {str(weight): cost for weight, cost in costs.items()}, "chosen": chosen}
+    (folder / WEIGHT_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    return record

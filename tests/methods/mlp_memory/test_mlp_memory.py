@@ -1,5 +1,6 @@
 """MLP Memory: arithmetic, targets against a plain loop, the mixture, and generation."""
 
+import json
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -13,8 +14,9 @@ from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp, mix
 from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
 from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets, neighbours
-from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, with_weight
-from deltamem_eval.methods.training import TrainSettings
+from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, tune_weight
+from deltamem_eval.methods.mlp_memory.tune import WEIGHTS, answer_costs, best_weight
+from deltamem_eval.methods.training import Example, TrainSettings
 from tiny import tiny_backbone
 
 CONFIG = MlpConfig(hidden=48, intermediate=32, blocks=2, vocab=258, layer=1)
@@ -155,8 +157,34 @@ def test_training_learns_to_imitate_and_stores_its_weight(tmp_path: Path) -> Non
     rows = []
     train_mlp(backbone.model, texts, CONFIG, settings, tmp_path, rows.append, neighbours=8)
     assert rows[-1]["loss"] < 0.3 * rows[0]["loss"]
-    with_weight(tmp_path, 0.4)
-    assert load_mlp(tmp_path).config.weight == 0.4
+    record = tune_weight(
+        backbone.model, tmp_path, [Example((), ((tuple(texts[0][:9]), tuple(texts[0][9:20])),))]
+    )
+    assert load_mlp(tmp_path).config.weight == record["chosen"]
+    assert json.loads((tmp_path / "weight.json").read_text()) == record
+
+
+def test_answers_are_weighed_as_decoding_would_mix_them() -> None:
+    backbone, memory = tiny_backbone(), random_memory()
+    examples = [Example(((5, 6), (7,)), (((8, 9), (10, 11)), ((3,), (4,)))), Example((), (((20,), (21,)),))]
+    costs = answer_costs(backbone.model, memory, examples)
+    assert set(costs) == {0.0, *WEIGHTS}
+    tap = Tap(backbone.model, CONFIG.layer, last_only=True)
+    for weight in (0.0, 0.4):
+        total, count = 0.0, 0
+        for example in examples:
+            for prompt, answer in example.questions:
+                ids = [token for message in example.messages for token in message] + list(prompt)
+                for token in answer:
+                    with torch.no_grad():
+                        logits = backbone.model(torch.tensor([ids])).logits[:, -1]
+                        scores = MlpProcessor(tap, memory, weight)(None, logits)
+                    total -= float(scores[0, token])
+                    ids.append(token)
+                    count += 1
+        assert costs[weight] == pytest.approx(total / count, abs=1e-4)
+    tap.remove()
+    assert best_weight({0.0: 0.1, 0.1: 0.4, 0.25: 0.3}) == 0.25  # 0 is vanilla, not a choice
 
 
 def test_misfits_are_refused(tmp_path: Path) -> None:
