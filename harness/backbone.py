@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,12 +12,13 @@ from typing import Any
 
 import torch
 from deltamem_eval.errors import UserError
-from deltamem_eval.hashing import hash_files
+from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
 from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "embedded"
+_FILES = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")  # those that decide answers
 
 
 @dataclass(frozen=True)
@@ -312,14 +312,4 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
         near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
         raise UserError(f"cannot load model '{name}': {first} ({hint})") from error
-    return Backbone(model.to(place), tokenizer, name, model_identity(source, model), batch_size)
-
-
-def model_identity(source: str, model: Any) -> str:
-    """Content hash of a local model's files, or the hub's commit."""
-    folder = Path(source)
-    if folder.is_dir():
-        wanted = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")
-        return hash_files(path for path in folder.iterdir() if path.suffix in wanted)
-    commit = getattr(model.config, "_commit_hash", None)
-    return str(commit) if commit else f"{source}@{os.environ.get('HF_HUB_CACHE', 'default')}"
+    return Backbone(model.to(place), tokenizer, name, identity_of(source, _FILES), batch_size)

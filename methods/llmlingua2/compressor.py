@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,15 +130,3 @@ def random_states_kept() -> Iterator[None]:
         if devices:
             torch.cuda.set_rng_state_all(devices)
         torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = flags
-
-
-def classifier_hash(classifier: str) -> str:
-    """Content hash of a local classifier's files, or its hub name."""
-    from deltamem_eval.hashing import hash_files
-
-    folder = Path(classifier)
-    if not folder.is_dir():
-        return classifier
-    return hash_files(
-        path for path in folder.iterdir() if path.suffix in (".json", ".safetensors", ".bin", ".txt")
-    )

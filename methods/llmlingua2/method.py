@@ -132,10 +132,11 @@ class LlmLingua2(MemoryMethod):
 
     @classmethod
     def parts(cls, options: Mapping[str, Any]) -> dict[str, str]:
-        """The classifier's content hash."""
-        from deltamem_eval.methods.llmlingua2.compressor import classifier_hash
+        """The classifier's content hash, or its commit."""
+        from deltamem_eval.hub import identity_of
 
-        return {"classifier": classifier_hash(classifier_path({**cls.defaults, **options}["classifier"]))}
+        place = classifier_path({**cls.defaults, **options}["classifier"])
+        return {"classifier": identity_of(place, (".json", ".safetensors", ".bin", ".txt"))}
 
     @classmethod
     def label(cls, options: Mapping[str, Any]) -> str:

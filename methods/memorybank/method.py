@@ -186,6 +186,15 @@ class MemoryBank(MemoryMethod):
         """Nothing is added to the backbone; a separate embedder's weights are its own."""
         return Overhead(0, 0)
 
+    @classmethod
+    def parts(cls, options: Mapping[str, Any]) -> dict[str, str]:
+        """The content hash of an embedder of its own, or its commit."""
+        from deltamem_eval.hub import identity_of
+
+        name = {**cls.defaults, **options}["embedder"]
+        own = name != cls.defaults["embedder"]
+        return {"embedder": identity_of(name, (".json", ".safetensors", ".bin", ".txt"))} if own else {}
+
 
 def _calendar(sessions: list[str]) -> dict[str, int] | None:
     """Days since the first date, where every session begins with one and they do not go back."""
