@@ -8,9 +8,9 @@ _FILES = ("config.json", "modules.json", "tokenizer.json")
 
 
 def commit_of(name: str) -> str | None:
-    """The commit of a hub name's main revision in the local cache, or None where none of its files is there."""
+    """The commit of a hub name's main revision in the local cache; None where nothing of it is there."""
     from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.utils import HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     for file in _FILES:
         try:

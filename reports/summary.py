@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.reports.table import Cell, Column, Table
-from deltamem_eval.stats import cluster_bootstrap, paired_bootstrap
+from deltamem_eval.stats import cluster_bootstrap, holm, paired_bootstrap, sign_flip
 from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
 
 _HEAD = (Column("method", "method"), Column("window", "window"))
@@ -20,6 +20,7 @@ _TAIL = (
     Column("accuracy", "accuracy % [95 %]", "percent", True),
     Column("lift", "lift over closed-book [95 %]", "points", True),
     Column("over_vanilla", "over vanilla, same window [95 %]", "points", True),
+    Column("p_vanilla", "p against vanilla (Holm)", "probability"),
     Column("chance", "chance %", "percent"),
     Column("selection", "guess from context %", "percent"),
     Column("evidence_recall", "evidence recall %", "percent", True),
@@ -41,22 +42,48 @@ BREAKDOWNS = {
     "window_share": "window / context",
 }
 Pairs = dict[tuple[str, str], float]
+_SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
 
 
 @dataclass(frozen=True)
 class Group:
-    """All samples of one method, control and window, over seeds, with what its cells recorded."""
+    """All samples of one setting, over seeds, with what its cells recorded.
 
-    method: str
-    control: str | None
-    window: int | None
+    setting: what the cells' identities share. samples: each with its task, data and seed. told: what must be
+    said of the setting because another group is called the same.
+    """
+
+    setting: dict[str, Any]
     samples: tuple[tuple[str, Sample], ...]
     effective: dict[str, Any]
+    told: str = ""
+
+    @property
+    def method(self) -> str:
+        """The method's registered name."""
+        return str(self.setting["method"])
+
+    @property
+    def control(self) -> str | None:
+        """The control, None for the method itself."""
+        found: str | None = self.setting["control"]
+        return found
+
+    @property
+    def window(self) -> int | None:
+        """Context tokens in the prompt; None for as many as fit."""
+        found: int | None = self.setting["window"]
+        return found
+
+    @property
+    def backbone(self) -> tuple[str, str]:
+        """Weights and type: lifts and differences never cross them."""
+        return str(self.setting["weights"]), str(self.setting["dtype"])
 
     @property
     def label(self) -> str:
-        """Method, and control in brackets."""
-        name = str(self.effective.get("label", self.method))
+        """Method, what tells it from another of its name, and control in brackets."""
+        name = str(self.effective.get("label", self.method)) + self.told
         return name if self.control is None else f"{name} [{self.control}]"
 
 
@@ -65,8 +92,8 @@ def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
 
     Raises UserError where there is none, and where runs answered the same cell differently.
     """
-    found: defaultdict[tuple[str, str | None, int | None], list[tuple[str, Sample]]] = defaultdict(list)
-    effective: dict[tuple[str, str | None, int | None], dict[str, Any]] = {}
+    found: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
+    settings: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     records: list[CellRecord] = []
     seen: dict[str, str] = {}
     for path in paths:
@@ -74,14 +101,37 @@ def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
             identity = record.identity
             if not _is_new(identity, samples, seen, path):
                 continue
-            key = (identity["method"], identity["control"], identity["window"])
-            found[key] += [(f"{identity['task']}/{identity['seed']}", sample) for sample in samples]
-            effective[key] = record.effective
+            setting = {name: identity.get(name) for name in _SETTING}
+            scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
+            found[hash_json(setting)] += [(scope, sample) for sample in samples]
+            settings[hash_json(setting)] = setting, record.effective
             records.append(record)
     if not found:
         raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
-    groups = [Group(*key, tuple(samples), effective[key]) for key, samples in found.items()]
-    return sorted(groups, key=_order), records
+    groups = [Group(setting, tuple(found[key]), effective) for key, (setting, effective) in settings.items()]
+    return sorted(_told_apart(groups), key=_order), records
+
+
+def _told_apart(groups: Sequence[Group]) -> list[Group]:
+    """The groups, those of one name and window saying in what they differ."""
+    alike: defaultdict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
+    for group in groups:
+        alike[group.label, group.window].append(_flat(group.setting))
+    return [
+        replace(group, told=_difference_of(_flat(group.setting), alike[group.label, group.window]))
+        for group in groups
+    ]
+
+
+def _flat(setting: dict[str, Any]) -> dict[str, Any]:
+    nested = {**(setting["options"] or {}), **(setting["parts"] or {})}
+    plain = {name: value for name, value in setting.items() if name not in ("options", "parts")}
+    return {**plain, **nested}
+
+
+def _difference_of(own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
+    names = [name for name in own if any(other.get(name) != own[name] for other in alike)]
+    return f" ({', '.join(f'{name}={own[name]}' for name in names)})" if names else ""
 
 
 def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str], path: Path) -> bool:
@@ -115,14 +165,15 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
     if unknown:
         raise UserError(f"no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
     groups, records = load_groups(paths)
-    closed = _scores(group for group in groups if group.control == "closed-book")
-    rows = []
+    parts = []
     for group in groups:
+        closed = _scores(_beside(group, groups, "closed-book", 0))
         vanilla = _scores(_vanilla_beside(group, groups))
-        rows += [
-            _row(group, values, members, closed, vanilla)
-            for values, members in _broken_down(group, tuple(by))
+        parts += [
+            (group, values, members, closed, vanilla) for values, members in _broken_down(group, tuple(by))
         ]
+    p_values = _adjusted([_p_value(members, vanilla) for _, _, members, _, vanilla in parts])
+    rows = [_row(*part, p) for part, p in zip(parts, p_values, strict=True)]
     columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
     return Table("Accuracy and cost", columns, tuple(rows), _caption(groups, records), _FOOTNOTES)
 
@@ -131,20 +182,41 @@ def _scores(groups: Iterable[Group]) -> Pairs:
     return {_key(scope, sample): accuracy_of(sample) for group in groups for scope, sample in group.samples}
 
 
+def _beside(group: Group, groups: Sequence[Group], control: str | None, window: int | None) -> list[Group]:
+    """Vanilla's groups on the same backbone with that control and window."""
+    wanted = ("vanilla", control, window, group.backbone)
+    return [
+        other for other in groups if (other.method, other.control, other.window, other.backbone) == wanted
+    ]
+
+
 def _vanilla_beside(group: Group, groups: Sequence[Group]) -> list[Group]:
     """Vanilla's group at the same window, for every other method."""
     if group.control is not None or group.method == "vanilla":
         return []
-    return [
-        other
-        for other in groups
-        if (other.method, other.control, other.window) == ("vanilla", None, group.window)
-    ]
+    return _beside(group, groups, None, group.window)
+
+
+def _p_value(members: list[tuple[str, Sample]], others: Pairs) -> float | None:
+    """Of the difference from the others, contexts' signs being arbitrary; None without all partners."""
+    partners = [others.get(_key(scope, sample)) for scope, sample in members]
+    known = [partner for partner in partners if partner is not None]
+    if len(known) < len(partners):
+        return None
+    scores = [accuracy_of(sample) for _, sample in members]
+    return sign_flip(scores, known, [f"{scope}/{sample.cluster}" for scope, sample in members])
+
+
+def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's adjustment over all tests of the table."""
+    adjusted = iter(holm([value for value in p_values if value is not None]))
+    return [None if value is None else next(adjusted) for value in p_values]
 
 
 _FOOTNOTES = (
     "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift and difference from vanilla: "
-    "paired by question.",
+    "paired by question. p: two-sided sign-flip test over contexts (10,000 patterns), Holm-adjusted over "
+    "this table's rows.",
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
     "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
@@ -180,7 +252,12 @@ def _text(value: str | float) -> str:
 
 
 def _row(
-    group: Group, values: tuple[str, ...], members: list[tuple[str, Sample]], closed: Pairs, vanilla: Pairs
+    group: Group,
+    values: tuple[str, ...],
+    members: list[tuple[str, Sample]],
+    closed: Pairs,
+    vanilla: Pairs,
+    p_value: float | None,
 ) -> tuple[Cell, ...]:
     samples = [sample for _, sample in members]
     clusters = [f"{scope}/{sample.cluster}" for scope, sample in members]
@@ -196,6 +273,7 @@ def _row(
         Cell(accuracy.estimate, accuracy.low, accuracy.high, accuracy.n),
         _difference(members, scores, clusters, closed),
         _difference(members, scores, clusters, vanilla),
+        Cell(p_value),
         _mean([sample.chance for sample in samples]),
         _mean([sample.selection for sample in samples]),
         _mean([sample.evidence for sample in samples]),

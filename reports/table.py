@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-Kind = Literal["text", "percent", "share", "points", "count", "millions", "bytes", "seconds"]
+Kind = Literal["text", "percent", "share", "points", "count", "millions", "bytes", "seconds", "probability"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,8 @@ def _number(value: float, kind: Kind) -> str:
         return f"{100 * value:+.1f}"
     if kind == "bytes":
         return _bytes(value)
+    if kind == "probability":
+        return f"{value:.3f}" if value >= 0.001 else "<0.001"
     if kind == "seconds":
         return f"{value:.3f}" if value < 10 else f"{value:.1f}"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -140,9 +141,10 @@ class LlmLingua2(MemoryMethod):
 
     @classmethod
     def label(cls, options: Mapping[str, Any]) -> str:
-        """Says which classifier, where it is the embedded one."""
-        own = {**cls.defaults, **options}["classifier"] == EMBEDDED
-        return f"{cls.name} (embedded classifier)" if own else cls.name
+        """Says which classifier."""
+        classifier = {**cls.defaults, **options}["classifier"]
+        which = "embedded classifier" if classifier == EMBEDDED else f"classifier {Path(classifier).name}"
+        return f"{cls.name} ({which})"
 
 
 def classifier_path(name: str) -> str:

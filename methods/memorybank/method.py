@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -194,6 +195,15 @@ class MemoryBank(MemoryMethod):
         name = {**cls.defaults, **options}["embedder"]
         own = name != cls.defaults["embedder"]
         return {"embedder": identity_of(name, (".json", ".safetensors", ".bin", ".txt"))} if own else {}
+
+    @classmethod
+    def label(cls, options: Mapping[str, Any]) -> str:
+        """Says that summaries are left out, and which embedder of its own is used."""
+        merged = {**cls.defaults, **options}
+        said = ["no summaries"] if merged["summaries"] == "none" else []
+        if merged["embedder"] != cls.defaults["embedder"]:
+            said.append(f"embedder {Path(merged['embedder']).name}")
+        return f"{cls.name} ({', '.join(said)})" if said else cls.name
 
 
 def _calendar(sessions: list[str]) -> dict[str, int] | None:

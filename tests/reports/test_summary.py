@@ -38,16 +38,20 @@ def cell(
     samples: list[Sample],
     seed: int = 0,
     method: str = "token-write",
+    **more: object,
 ) -> None:
     identity = {
         "method": "vanilla" if control in ("closed-book", "full-context") else method,
         "control": control,
         "task": "embedded",
+        "data": {"generator": 1},
+        "weights": "w",
         "model": "tiny",
         "dtype": "float32",
         "window": window,
         "seed": seed,
         "limit": None,
+        **more,
     }
     place = store.cell(identity)
     place.append(samples)
@@ -142,3 +146,42 @@ def test_a_cell_in_two_runs_counts_once_and_must_agree(tmp_path: Path) -> None:
     assert row[3].n == 4
     with pytest.raises(UserError, match="unlike a run before it"):
         summary_table([tmp_path / "a", tmp_path / "c"])
+
+
+def test_settings_of_one_method_stand_apart_and_pair_with_their_own_backbone(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    for weights, right in (("w", 2), ("x", 5)):
+        cell(
+            store, "closed-book", 0, [sample(number, number < right) for number in range(8)], weights=weights
+        )
+    for weights, top_k, right in (("w", 1, 4), ("w", 5, 6), ("x", 5, 7)):
+        cell(
+            store,
+            None,
+            0,
+            [sample(number, number < right) for number in range(8)],
+            method="bm25-rag",
+            weights=weights,
+            options={"top_k": top_k, "words": "split"},
+        )
+    table = summary_table([tmp_path / "run"])
+    keys = [column.key for column in table.columns]
+    lifts = {row[0].value: row[keys.index("lift")].value for row in table.rows if "bm25" in str(row[0].value)}
+    assert lifts == {
+        "bm25-rag (weights=w, top_k=1)": 2 / 8,
+        "bm25-rag (weights=w, top_k=5)": 4 / 8,
+        "bm25-rag (weights=x, top_k=5)": 2 / 8,
+    }
+
+
+def test_p_values_are_adjusted_over_the_table(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    count = 12  # six contexts of two questions
+    cell(store, None, 0, [sample(number, False) for number in range(count)], method="vanilla")
+    cell(store, None, 0, [sample(number, True) for number in range(count)], method="bm25-rag")
+    cell(store, None, 0, [sample(number, number == 0) for number in range(count)], method="token-write")
+    table = summary_table([tmp_path / "run"])
+    keys = [column.key for column in table.columns]
+    found = {row[0].value: row[keys.index("p_vanilla")].value for row in table.rows}
+    # Six contexts all better: two of 64 sign patterns; one better and five equal: every pattern.
+    assert found == {"vanilla": None, "bm25-rag": pytest.approx(2 * 2 / 64), "token-write": 1.0}
