@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
@@ -37,6 +38,11 @@ class Prefix:
         cache = copy.deepcopy(self.cache, {id(item): item for item in tensors if item is not None})
         cache.batch_repeat_interleave(count)
         return cache
+
+    @property
+    def layers(self) -> list[tuple[Tensor, Tensor]]:
+        """Keys and values [1, heads, tokens, width] of every layer."""
+        return [(layer.keys, layer.values) for layer in self.cache.layers]
 
     @property
     def bytes(self) -> int:
@@ -185,16 +191,24 @@ class Backbone:
 
     @torch.no_grad()
     def _generate_batch(self, requests: list[Request], prefix: Prefix | None) -> list[Continuation]:
-        rows, width = len(requests), max(len(request.ids) for request in requests)
+        if prefix is not None and can_share(self.model):
+            with reading(self.model, prefix.layers):
+                return self._decode_rows(requests, len(prefix.ids), 0, None)
         past = len(prefix.ids) if prefix else 0
+        return self._decode_rows(requests, past, past, prefix.rows(len(requests)) if prefix else None)
+
+    def _decode_rows(self, requests: list[Request], past: int, cached: int, cache: Any) -> list[Continuation]:
+        """Greedy continuations of left-padded rows. past: tokens before each row's own; of them the cache
+        holds `cached`.
+        """
+        rows, width = len(requests), max(len(request.ids) for request in requests)
         tokens = torch.full((rows, width), self._pad(), device=self.device)
-        mask = torch.zeros((rows, past + width), dtype=torch.long, device=self.device)
-        mask[:, :past] = 1
+        mask = torch.zeros((rows, cached + width), dtype=torch.long, device=self.device)
+        mask[:, :cached] = 1
         for row, request in enumerate(requests):
             tokens[row, width - len(request.ids) :] = torch.tensor(request.ids, device=self.device)
-            mask[row, past + width - len(request.ids) :] = 1
-        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, past:]
-        cache = prefix.rows(rows) if prefix else None
+            mask[row, cached + width - len(request.ids) :] = 1
+        positions = (mask[:, cached:].cumsum(1) - 1).clamp(min=0) + past
         sequences = [Decoding(self, request) for request in requests]
         while True:
             output = self.model(

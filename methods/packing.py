@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from deltamem_eval.attention import limited
 from torch import Tensor, nn
 
 
@@ -33,12 +34,6 @@ def branch_states(model: Any, trees: Sequence[Tree]) -> list[list[Tensor]]:
         states = iter([found for (found,) in _packed(model, alone, whole=False)])
         return [[next(states) for _ in tree.branches] for tree in trees]
     return _packed(model, trees, whole=True)
-
-
-def limited(model: Any) -> bool:
-    """Whether some layer attends to a limited span only."""
-    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ()
-    return any(kind != "full_attention" for kind in kinds)
 
 
 def _packed(model: Any, trees: Sequence[Tree], whole: bool) -> list[list[Tensor]]:

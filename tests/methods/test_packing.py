@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from deltamem_eval.attention import limited
 from deltamem_eval.methods.context2lora.train import reading_loss
-from deltamem_eval.methods.packing import Tree, branch_states, embedded, limited
+from deltamem_eval.methods.packing import Tree, branch_states, embedded
 from deltamem_eval.methods.training import Example, answer_batch, answer_loss
 from tiny import tiny_backbone
 from transformers import AutoConfig, AutoModelForCausalLM
