@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*.safetensors' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results clean
+.PHONY: run test lint types bench embedded results tables evidence clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -33,17 +33,30 @@ bench: $(STAMP)
 embedded: $(STAMP)
 	$(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
 
-## results: the embedded table, three seeds, one thread, as tracked in results/
+## results: the embedded table of every method, three seeds, one thread, as tracked in results/
 TABLE := runs/embedded
+TEN := vanilla,bm25-rag,llmlingua2,memorybank,memgen,context2lora,mlp-memory,token-write,sequence-write,multi-write
 results: export OMP_NUM_THREADS := 1
 results: $(STAMP)
-	$(BIN)/deltamem-eval run --method vanilla,bm25-rag,token-write,sequence-write,multi-write \
-		--window 0,64 --seeds 0,1,2 --out $(TABLE)
+	$(BIN)/deltamem-eval run --method $(TEN) --window 0,64,256 --seeds 0,1,2 --option summaries=none --out $(TABLE)
+	$(BIN)/deltamem-eval run --method context2lora --option mode=per-context --window 0 --seeds 0,1,2 --no-controls \
+		--out $(TABLE)-per-context
+	$(MAKE) tables
+
+## tables: what results/ tracks, from the runs of `make results`
+tables: $(STAMP)
 	mkdir -p results
-	$(BIN)/deltamem-eval report $(TABLE) --format csv > results/embedded.csv
-	$(BIN)/deltamem-eval report $(TABLE) --by source,associations --format csv > results/embedded_associations.csv
-	$(BIN)/deltamem-eval report $(TABLE) --by source,context_tokens --format csv > results/embedded_lengths.csv
+	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --format csv > results/embedded.csv
+	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --by source,associations --format csv \
+		> results/embedded_associations.csv
+	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --by source,context_tokens --format csv \
+		> results/embedded_lengths.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
+	cp $(TABLE)/run.json results/embedded.run.json
+
+## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
+evidence: $(STAMP)
+	$(BIN)/python benchmarks/evidence.py $(ROWS)
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import re
-import string
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.flexible import flexible
+from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, load_catalogue
+from deltamem_eval.tasks.memory_agent_bench.replies import normalise, parse_reply
 from deltamem_eval.tasks.memory_agent_bench.sources import source_of
 
-_ARTICLES = re.compile(r"\b(a|an|the)\b")
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-_MARK = re.compile(r"answer:", re.IGNORECASE)
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+
+FLEXIBLE = "flexible_exact_match"
 _VERDICTS = frozenset({"yes", "no", "noanswer"})
-
-
-def normalise(text: str) -> str:
-    """Lower case; ASCII punctuation deleted; whole words a, an, the removed; white space collapsed."""
-    return " ".join(_ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+_ROUGES = ("rougeL", "rougeLsum")
 
 
 def exact_match(prediction: str, gold: str) -> float:
@@ -42,30 +43,71 @@ def f1(prediction: str, gold: str) -> float:
     return 2 * shared / (len(said_tokens) + len(wanted_tokens))
 
 
-METRICS: dict[str, Callable[[str, str], float]] = {
-    "exact_match": exact_match,
-    "substring_exact_match": substring_exact_match,
-    "f1": f1,
-}
+def rouge(prediction: str, gold: str) -> dict[str, float]:
+    """F1 and recall of ROUGE-L and ROUGE-Lsum (Lin 2004), stemmed, of the texts as they are."""
+    found = _rouge_scorer().score(target=gold, prediction=prediction)
+    made = {f"{kind}_f1": float(found[kind].fmeasure) for kind in _ROUGES}
+    return made | {f"{kind}_recall": float(found[kind].recall) for kind in _ROUGES}
 
 
-def parse_reply(text: str) -> str:
-    """What follows "Answer:" on its line, else the first line, even where that is empty."""
-    mark = _MARK.search(text)
-    line = (text[mark.end() :] if mark else text).split("\n", 1)[0].strip()
-    again = _MARK.match(line)
-    return line[again.end() :].strip() if again else line
+@cache
+def _rouge_scorer() -> RougeScorer:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer(list(_ROUGES), use_stemmer=True)
 
 
-def best(metric: Callable[[str, str], float], texts: Iterable[str], golds: Iterable[str]) -> float:
-    """The maximum over texts and acceptable answers; 0 without any."""
-    golds = list(golds)
-    return max((metric(text, gold) for text in texts for gold in golds), default=0.0)
+def text_metrics(prediction: str, gold: str) -> dict[str, float]:
+    """Every metric of one text against one acceptable answer."""
+    return {
+        "exact_match": exact_match(prediction, gold),
+        "f1": f1(prediction, gold),
+        "substring_exact_match": substring_exact_match(prediction, gold),
+        **rouge(prediction, gold),
+    }
 
 
-def score(source: str, prediction: str, answers: Iterable[str]) -> dict[str, float]:
-    """All metrics of one reply to a question of `source`. Raises UserError for an unknown source."""
+def eventqa_recall(prediction: str, golds: Iterable[str]) -> float:
+    """1 where every gold stands in the reply as it is, in any case of letters."""
+    said = prediction.lower()
+    return float(all(gold.lower() in said for gold in golds))
+
+
+def _best(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Each metric's maximum."""
+    listed = list(found)
+    return {name: max(item[name] for item in listed) for name in listed[0]}
+
+
+def score(
+    source: str, prediction: str, answers: Iterable[Any], catalogue: Catalogue | None = None
+) -> dict[str, float]:
+    """All metrics of one reply to a question of `source`, named as the official scorer names them.
+
+    answers: acceptable texts; nested lists are flattened, as rows of one question have them. For movie
+    recommendations they are the entities that should all be recommended; catalogue: their titles, by default
+    from the benchmark's file where it is found. Texts are compared as they are and parsed, the better of both
+    counting, or parsed alone where the official scorer does so. `flexible_exact_match` is ours. Raises
+    UserError for an unknown source, no answers, or a catalogue that is not to be had.
+    """
+    golds = list(_flat([answers] if isinstance(answers, str) else answers))
+    kind = source_of(source)
+    if not golds:
+        raise UserError(f"a question of {source} has no acceptable answer to score by")
+    if kind.prefix == "recsys_":
+        return (catalogue or load_catalogue()).recall(prediction, golds)
     parsed = parse_reply(prediction)
-    texts = (parsed,) if source_of(source).parsed_only else (prediction, parsed)
-    answers = list(answers)
-    return {name: best(metric, texts, answers) for name, metric in METRICS.items()}
+    texts = (parsed,) if kind.parsed_only else (prediction, parsed)
+    made = _best(text_metrics(text, gold) for text in texts for gold in golds)
+    if kind.prefix == "eventqa_":
+        made["eventqa_recall"] = eventqa_recall(prediction, golds)
+    meant = flexible(source, prediction, golds)
+    return made if meant is None else made | {FLEXIBLE: meant}
+
+
+def _flat(answers: Iterable[Any]) -> Iterable[str]:
+    for answer in answers:
+        if isinstance(answer, str):
+            yield answer
+        else:
+            yield from _flat(answer)

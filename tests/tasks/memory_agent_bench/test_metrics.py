@@ -5,11 +5,11 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench.metrics import (
     exact_match,
     f1,
-    normalise,
-    parse_reply,
+    rouge,
     score,
     substring_exact_match,
 )
+from deltamem_eval.tasks.memory_agent_bench.replies import normalise, parse_reply
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -70,6 +70,52 @@ def test_the_better_of_raw_and_parsed_counts_but_for_parsed_sources() -> None:
     assert score("eventqa_full", reply, ["Rome", "London"])["exact_match"] == 1.0
 
 
+def test_rouge_by_hand() -> None:
+    found = rouge("The cats sat\nOn a mat", "cat sat on the mat")
+    # Stemmed: the cat sat on a mat; the longest common subsequence is cat sat on mat, 4 of 6 and of 5.
+    assert found["rougeL_f1"] == pytest.approx(2 * (4 / 6) * (4 / 5) / (4 / 6 + 4 / 5))
+    assert found["rougeL_recall"] == pytest.approx(4 / 5)
+    # By sentences (lines), the union of the common subsequences: the same words here.
+    assert found["rougeLsum_recall"] == pytest.approx(4 / 5)
+    assert set(score("infbench_sum_eng_shots2", "a", [["a summary"]])) == {
+        "exact_match",
+        "f1",
+        "substring_exact_match",
+        *found,
+    }
+
+
+def test_every_event_must_stand_in_the_raw_reply() -> None:
+    golds = ["Debbie waited.", "She LEFT."]
+    reply = "first\nDEBBIE waited. then she left."
+    assert score("eventqa_full", reply, golds)["eventqa_recall"] == 1.0
+    assert score("eventqa_full", "Debbie waited.", golds)["eventqa_recall"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("source", "reply", "golds", "official", "meant"),
+    [
+        ("icl_banking77_5900shot_balance", "label: 43", ["43"], 0.0, 1.0),
+        ("icl_banking77_5900shot_balance", "label: 4\nlabel: 43", ["43"], 0.0, 1.0),
+        ("icl_banking77_5900shot_balance", "43", ["43"], 1.0, 1.0),
+        ("icl_banking77_5900shot_balance", "label: 4", ["43"], 0.0, 0.0),
+        ("detective_qa", '{"answer": "C. The couple", "reasoning": "x"}', ["C.The couple"], 0.0, 1.0),
+        ("detective_qa", '{"answer": "B", "reasoning": "not C."}', ["C. The couple"], 0.0, 0.0),
+        ("detective_qa", "Answer: (c) The couple", ["C. The couple"], 1.0, 1.0),
+        ("detective_qa", "nobody knows", ["C. The couple"], 0.0, 0.0),
+        ("eventqa_full", "Anna left. Or Bob stayed.", ["Bob stayed."], 0.0, 0.0),
+    ],
+)
+def test_what_a_reply_means(source: str, reply: str, golds: list[str], official: float, meant: float) -> None:
+    found = score(source, reply, golds)
+    assert (found["exact_match"], found["flexible_exact_match"]) == (official, meant)
+
+
+def test_no_answer_to_score_by() -> None:
+    with pytest.raises(UserError, match="no acceptable answer"):
+        score("ruler_qa1", "a", [])
+
+
 def test_unknown_source() -> None:
     with pytest.raises(UserError, match="unknown source"):
         score("nowhere", "a", ["a"])
@@ -89,3 +135,4 @@ def test_bounds_and_implications(said: str, gold: str) -> None:
 def test_one_more_acceptable_answer_never_lowers_a_score(said: str, golds: list[str]) -> None:
     fewer, more = score("ruler_qa1", said, golds[:1]), score("ruler_qa1", said, golds)
     assert all(more[name] >= fewer[name] for name in fewer)
+    assert all(0 <= value <= 1 for value in more.values())

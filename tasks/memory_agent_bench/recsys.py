@@ -1,0 +1,119 @@
+"""Movie recommendation: titles of the catalogue, the items of a reply, and recall among the first of them.
+
+The official scorer maps every line of a reply to the title of least edit distance in the whole catalogue; so
+do we, but with ties going to the first title in sorted order, where the official one goes by hash order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from deltamem_eval.errors import UserError
+
+ENTITY_FILE = "entity2id.json"
+ENTITY_SHA256 = "63353aca481bc9558b502f91cb98f6fa26438796fdd7e0bc06b5a1532126e8b5"
+VARIABLE = "DELTAMEM_EVAL_ENTITIES"
+CUTS = (1, 5, 10)
+
+_BRACKETS = re.compile(r"\([^()]*\)")
+_NUMBER = re.compile(r"^\d+[.)、]?\s*[-–—]?\s*")
+_SEPARATORS = str.maketrans("_->", "   ")
+
+
+class Catalogue:
+    """Titles by entity id, and the nearest title of any text."""
+
+    def __init__(self, entities: Mapping[str, int]) -> None:
+        self._titles = {str(number): title_of(uri) for uri, number in entities.items()}
+
+    @cached_property
+    def _sorted(self) -> list[str]:
+        return sorted(set(self._titles.values()))
+
+    @cached_property
+    def _lowered(self) -> list[str]:
+        return [title.lower() for title in self._sorted]
+
+    def title(self, number: str) -> str:
+        """The title of an entity id. Raises UserError for an id that is not in the catalogue."""
+        if number not in self._titles:
+            raise UserError(f"entity {number} is not in the catalogue: is it the benchmark's {ENTITY_FILE}?")
+        return self._titles[number]
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - there is one catalogue a process
+    def nearest(self, text: str) -> str:
+        """The title of least edit distance to a text, both in lower case; the first in order of equals."""
+        from rapidfuzz.distance import Levenshtein
+        from rapidfuzz.process import extractOne
+
+        found = extractOne(text.lower(), self._lowered, scorer=Levenshtein.distance, processor=None)
+        return self._sorted[found[2]]
+
+    def recall(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
+        """Share of the gold entities' titles among the first 1, 5 and 10 titles of a reply."""
+        golds = [self.title(str(number)) for number in answers]
+        said = [self.nearest(item) for item in items_of(prediction)[: max(CUTS)]]
+        return {
+            f"recsys_recall@{cut}": sum(gold in said[:cut] for gold in golds) / max(len(golds), 1)
+            for cut in CUTS
+        }
+
+
+def title_of(uri: str) -> str:
+    """A title from an entity's address: its last part, without brackets and their content."""
+    return _collapsed(_BRACKETS.sub("", uri.rsplit("/", 1)[-1].translate(_SEPARATORS)))
+
+
+def items_of(prediction: str) -> list[str]:
+    """The items of a reply, a line each, empty ones too; without a "1." commas separate them as well."""
+    _, mark, after = prediction.partition("1.")
+    text = after if mark else prediction.replace(",", "\n")
+    return [
+        _collapsed(_NUMBER.sub("", _BRACKETS.sub("", line.strip()), count=1)) for line in text.split("\n")
+    ]
+
+
+def _collapsed(text: str) -> str:
+    return " ".join(text.split())
+
+
+def load_catalogue(file: str | Path | None = None) -> Catalogue:
+    """The catalogue of a file, else of one of the places where it is looked for, once a process.
+
+    Raises UserError where there is none, naming the file, its checksum and where to put it.
+    """
+    places = [Path(file)] if file is not None else _places()
+    for place in places:
+        if place.is_file():
+            return _read(place)
+    raise UserError(
+        f"movie recommendations need the benchmark's {ENTITY_FILE} (sha256 {ENTITY_SHA256[:16]}…): put it at "
+        f"{places[-1]} or name it in {VARIABLE}"
+    )
+
+
+def _places() -> list[Path]:
+    """Where the catalogue may be: as named, in the hub's cache, as the benchmark's code has it, in ours."""
+    from huggingface_hub import try_to_load_from_cache
+
+    named = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
+    cached = try_to_load_from_cache("ai-hyz/MemoryAgentBench", ENTITY_FILE, repo_type="dataset")
+    found = [Path(cached)] if isinstance(cached, str) else []
+    own = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deltamem-eval" / ENTITY_FILE
+    return [*named, *found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own]
+
+
+@lru_cache(maxsize=2)
+def _read(place: Path) -> Catalogue:
+    try:
+        value = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{place} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
+        raise UserError(f"{place} must map entity addresses to numbers")
+    return Catalogue(value)
