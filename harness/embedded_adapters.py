@@ -41,21 +41,21 @@ LABELS = ("labels",) * 3  # learnt last: their questions share no word with what
 WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
 
 
-def _rungs(updates: int, windowed: float) -> tuple[Rung, Rung]:
-    """Short contexts for so many updates, then longer ones, half of them with a window."""
+def _rungs(updates: int, windowed: float, longer: int, longer_windowed: float) -> tuple[Rung, Rung]:
+    """Short contexts for so many updates, then longer ones; each with its share of windows."""
     drawn = Drawing((*KINDS, *LABELS), COUNTS)
     return (
         Rung(updates, 20, drawn, (80,), windowed=windowed),
-        Rung(240, 16, drawn, (120, 240, 360), windowed=0.5),
+        Rung(longer, 16, drawn, (120, 240, 360), windowed=longer_windowed),
     )
 
 
 # Multi-write is still learning to keep eight labels apart when the others have come to rest; they in turn
 # need more practice beside a window, or their reads disturb the copying that the window alone allows.
 RUNGS = {
-    "multi-write": _rungs(2000, 0.1),
-    "token-write": _rungs(1200, 0.25),
-    "sequence-write": _rungs(1200, 0.25),
+    "multi-write": _rungs(2000, 0.1, 220, 0.35),
+    "token-write": _rungs(1080, 0.25, 240, 0.5),
+    "sequence-write": _rungs(1080, 0.25, 240, 0.5),
 }
 
 

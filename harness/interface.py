@@ -212,12 +212,14 @@ class MemoryMethod(ABC):
 class Task(ABC):
     """A benchmark: episodes, and the scores of answers.
 
-    primary: name of the metric that tables show. higher_is_better holds for it.
+    primary: name of the metric that tables show. higher_is_better holds for it. defaults: the task's options
+    with their default values; the constructor takes them as keywords.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     primary: ClassVar[str] = "accuracy"
+    defaults: ClassVar[Mapping[str, Any]] = {}
 
     @abstractmethod
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:

@@ -81,10 +81,8 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "adapter learns which values were said and, for thousands of updates, not of what. Logs stand beside",
         "the weights.",
         "",
-        "The baselines train on the adapters' episodes, by the code of `deltamem-eval train`: static",
-        "Context2LoRA as many updates as token-write; MemGen a third of them, since its weaver and its",
-        "reasoner both read everything and the latents besides; MLP Memory on contexts, questions and",
-        f"answers of some of them. Learning rates were chosen by {SWEEP_UPDATES} updates each, judged on",
+        "The baselines train on the first of the adapters' episodes, by the code of `deltamem-eval train`,",
+        f"with the context in the prompt. Learning rates were chosen by {SWEEP_UPDATES} updates each, on",
         "training episodes that no training draws; so was MLP Memory's λ, by the answers' likelihood.",
         "MemGen's trigger is not trained: it weaves at every place.",
         "",
@@ -133,7 +131,10 @@ def _swept(folder: Path) -> list[str]:
         cells = folder.name, rate, f"{loss:.4f}"
         mark = "**" if float(rate) == record["chosen"] else ""
         lines.append(f"| {' | '.join(f'{mark}{cell}{mark}' for cell in cells)} |")
-    return lines
+    return [
+        *lines,
+        f"| {folder.name}, whole training | {record['chosen']} | {record['held_out_loss_trained']:.4f} |",
+    ]
 
 
 def _tuned(folder: Path) -> str:

@@ -40,6 +40,7 @@ class Request:
     dtype: str = "auto"
     batch_size: int = 8
     options: Mapping[str, Any] = field(default_factory=dict)
+    task_options: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """What decides the run's cells, as JSON; device and batch size change no answer and are left out."""
@@ -55,6 +56,7 @@ class Request:
             "controls": self.controls,
             "dtype": self.dtype,
             "options": dict(self.options),
+            "task_options": dict(self.task_options),
         }
 
     def default_folder(self) -> Path:
@@ -106,8 +108,7 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     from deltamem_eval.runner import cell_identity, run_cell
     from deltamem_eval.store import RunStore
 
-    kind: Any = TASKS.load(request.task)
-    task: Task = kind() if request.rows is None else kind(request.rows)
+    task = make_task(request)
     seeds = list(request.seeds) if request.rows is None else list(request.seeds[:1])
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
@@ -121,6 +122,18 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
             run_cell(cell, task, episodes[cell.seed], backbone, store, identity, progress)
     finally:
         store.close()
+
+
+def make_task(request: Request) -> Task:
+    """The task of a checked request. Raises UserError for options it does not have."""
+    from deltamem_eval.methods.options import merge_options
+
+    kind: Any = TASKS.load(request.task)
+    given = dict(request.task_options)
+    if request.rows is not None:
+        given["path"] = request.rows
+    task: Task = kind(**merge_options(request.task, kind.defaults, given))
+    return task
 
 
 def _with_adapter(cell: Cell, request: Request) -> Cell:

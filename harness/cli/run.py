@@ -24,6 +24,7 @@ def run(
     limit: Annotated[int | None, typer.Option(help="episodes a category; for trying out")] = None,
     no_controls: Annotated[bool, typer.Option("--no-controls", help="leave the controls out")] = False,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting")] = None,
+    task_option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a task's own setting")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
@@ -49,6 +50,7 @@ def run(
             dtype=dtype,
             batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
             options=parse_options(option or []),
+            task_options=parse_options(task_option or []),
         )
     )
     folder = out or request.default_folder()

@@ -48,11 +48,11 @@ class Rung:
 
 RUNGS = (
     Rung("copying", 48, 0.93, 4000),
-    Rung("records", 48, 0.95, 2500, parts=3),
-    Rung("plain", 32, 0.90, 1500, parts=3),
-    Rung("full", 24, 2.0, 1600, fresh=True, parts=3),  # every step is used
-    Rung("gist", 24, 2.0, 600, fresh=True, rate=0.5, gist=0.3, parts=3),
-    Rung("long", 24, 2.0, 700, fresh=True, rate=0.5, gist=0.3, parts=3),
+    Rung("records", 48, 0.95, 2500),
+    Rung("plain", 32, 0.90, 1500),
+    Rung("full", 24, 2.0, 1600, fresh=True),  # every step is used
+    Rung("gist", 24, 2.0, 600, fresh=True, rate=0.5, gist=0.3),
+    Rung("long", 24, 2.0, 700, fresh=True, rate=0.5, gist=0.3, parts=3, threads=1),
 )
 
 

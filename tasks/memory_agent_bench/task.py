@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,8 +24,10 @@ class RowsTask(Task):
         "any .json, .jsonl or .parquet file in MemoryAgentBench's row schema (--rows FILE)"
     )
 
-    def __init__(self, path: str | Path | None = None) -> None:
-        if path is None:
+    defaults: ClassVar[Mapping[str, Any]] = {"path": ""}
+
+    def __init__(self, path: str | Path = "") -> None:
+        if not path:
             raise UserError("task rows needs a file: give --rows FILE")
         self._path = Path(path)
         self._rows = load_rows(self._path)
