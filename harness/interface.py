@@ -213,13 +213,18 @@ class Task(ABC):
     """A benchmark: episodes, and the scores of answers.
 
     primary: name of the metric that tables show. higher_is_better holds for it. defaults: the task's options
-    with their default values; the constructor takes them as keywords.
+    with their default values; the constructor takes them as keywords. seeded: whether the seed changes the
+    episodes; where it does not, one seed is run.
     """
 
     name: ClassVar[str]
     summary: ClassVar[str]
     primary: ClassVar[str] = "accuracy"
+    seeded: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {}
+
+    def prepare(self, backbone: Backbone) -> None:  # noqa: B027 - most tasks ask nothing of it
+        """Told the backbone before episodes are made and the identity is asked for."""
 
     @abstractmethod
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:

@@ -235,7 +235,15 @@ def _sample(
     held: dict[str, int],
 ) -> Sample:
     metadata = query.metadata
-    extras = ("associations", "updates", "distance", "question_types", "context_tokens")
+    extras = (
+        "associations",
+        "updates",
+        "distance",
+        "question_types",
+        "context_tokens",
+        "context_cut",
+        "gold_survives",
+    )
     return Sample(
         episode=episode.id,
         query=query.id,

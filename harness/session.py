@@ -109,9 +109,10 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     from deltamem_eval.store import RunStore
 
     task = make_task(request)
-    seeds = list(request.seeds) if request.rows is None else list(request.seeds[:1])
-    episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
+    seeds = list(request.seeds if task.seeded else request.seeds[:1])
     backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
+    task.prepare(backbone)
+    episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
     cells = [_with_adapter(cell, request) for cell in grid]
     _try_out(cells, episodes, backbone)

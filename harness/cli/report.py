@@ -6,15 +6,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UserError, unknown
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, pooled")],
     by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
     form: Annotated[str, typer.Option("--format", help="text, markdown, csv or json")] = "text",
+    table: Annotated[str, typer.Option(help="accuracy, averages, or both in text and markdown")] = "",
 ) -> None:
     """Print one table of several runs: accuracy, lift, difference from vanilla at the same window, cost."""
+    from deltamem_eval.reports.averages import averages_table
     from deltamem_eval.reports.summary import summary_table
     from deltamem_eval.reports.table import to_csv, to_json, to_markdown
 
@@ -24,10 +26,18 @@ def report(
     missing = [path for path in runs if not (path / "run.json").is_file()]
     if missing:
         raise UserError(f"{missing[0]} is not a run's folder: it holds no run.json")
-    table = summary_table(runs, tuple(part for part in by.split(",") if part))
-    if form == "text":
-        from deltamem_eval.cli.run import print_table
+    kinds = {
+        "accuracy": lambda: summary_table(runs, tuple(part for part in by.split(",") if part)),
+        "averages": lambda: averages_table(runs),
+    }
+    if table and table not in kinds:
+        raise unknown("table", table, kinds)
+    names = [table] if table else ["accuracy", *(["averages"] if form in ("text", "markdown") else [])]
+    for name in names:
+        made = kinds[name]()
+        if form == "text":
+            from deltamem_eval.cli.run import print_table
 
-        print_table(table)
-    else:
-        typer.echo(writers[form](table), nl=False)
+            print_table(made)
+        else:
+            typer.echo(writers[form](made), nl=False)

@@ -17,6 +17,9 @@ def run(
     method: Annotated[list[str], typer.Option(help="a method's name; repeat or separate by commas")],
     task: Annotated[str, typer.Option(help="a task's name")] = "embedded",
     rows: Annotated[str | None, typer.Option(help="file in MemoryAgentBench's row schema")] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help="isolated, official or delta-mem-release; for MemoryAgentBench's rows")
+    ] = None,
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
     adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
     window: Annotated[list[str] | None, typer.Option(help="context tokens in the prompt")] = None,
@@ -50,7 +53,7 @@ def run(
             dtype=dtype,
             batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
             options=parse_options(option or []),
-            task_options=parse_options(task_option or []),
+            task_options=parse_options(task_option or []) | ({"protocol": protocol} if protocol else {}),
         )
     )
     folder = out or request.default_folder()
@@ -72,6 +75,7 @@ def _execute(request: Any, folder: Path, quiet: bool) -> None:
 
 
 def _print(folder: Path, as_json: bool) -> None:
+    from deltamem_eval.reports.averages import averages_table
     from deltamem_eval.reports.summary import summary_table
     from deltamem_eval.reports.table import to_json
 
@@ -80,6 +84,7 @@ def _print(folder: Path, as_json: bool) -> None:
         typer.echo(to_json(table), nl=False)
         return
     print_table(table)
+    print_table(averages_table([folder]))
     typer.echo(f"stored in {folder}")
 
 

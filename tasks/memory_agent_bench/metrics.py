@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 FLEXIBLE = "flexible_exact_match"
 _VERDICTS = frozenset({"yes", "no", "noanswer"})
+_SPACED = re.compile(r"\b(?:a|an|the)\b|[^\w\s]|_")
 _ROUGES = ("rougeL", "rougeLsum")
 
 
@@ -71,6 +73,21 @@ def eventqa_recall(prediction: str, golds: Iterable[str]) -> float:
     """1 where every gold stands in the reply as it is, in any case of letters."""
     said = prediction.lower()
     return float(all(gold.lower() in said for gold in golds))
+
+
+def release_correct(prediction: str, golds: Iterable[str]) -> float:
+    """δ-mem's release: 1 where an acceptable answer is, or stands in, the reply or its first line.
+
+    Texts are compared in lower case, articles and everything but letters and digits turned into spaces. An
+    answer 4 stands in a reply 43.
+    """
+    said, first = _released(prediction), _released(prediction.strip().split("\n", 1)[0])
+    wanted = [_released(gold) for gold in golds]
+    return float(any(gold and (gold == first or gold in said) for gold in wanted))
+
+
+def _released(text: str) -> str:
+    return " ".join(_SPACED.sub(" ", text.lower()).split())
 
 
 def _best(found: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deltamem_eval.tasks.memory_agent_bench.sources import Source
 
-PROMPT_VERSION = 1
+PROMPT_VERSION = 1  # of the wordings below
 
 _WORDING = {
     "ruler_qa": "Use the documents above to answer in a few words.\nQuestion: {question}\nAnswer:",
@@ -25,6 +25,13 @@ _WORDING = {
 }
 
 
-def wrap(source: Source, question: str) -> str:
-    """The prompt of a question. Embedded sources bring theirs complete."""
-    return _WORDING.get(source.prefix, "{question}").replace("{question}", question)
+_RELEASE = (
+    "Go by the memory above alone. Give a short answer, a name or a few words where that is enough; if the "
+    "memory does not tell, reply exactly: I don't know\nQuestion: {question}\nAnswer:"
+)
+
+
+def wrap(source: Source, question: str, protocol: str = "isolated") -> str:
+    """The prompt of a question. Embedded sources bring theirs complete; δ-mem's release has one for all."""
+    wording = _RELEASE if protocol == "delta-mem-release" else _WORDING.get(source.prefix, "{question}")
+    return wording.replace("{question}", question)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, Episode, Query
 from deltamem_eval.tasks.memory_agent_bench.prompts import wrap
-from deltamem_eval.tasks.memory_agent_bench.sources import Source, source_of
+from deltamem_eval.tasks.memory_agent_bench.protocols import Handed, Name, hand_over, split_context
+from deltamem_eval.tasks.memory_agent_bench.sources import source_of
 
 Row = dict[str, Any]
 
@@ -29,7 +29,6 @@ PER_QUESTION = (
     "question_ids",
     "question_dates",
 )
-_LONGEST_LINE = 2000
 _WORD = re.compile(r"\w+")
 
 
@@ -127,50 +126,68 @@ def _is_texts(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
-def episode_from_row(row: Mapping[str, Any], *, split: str, index: int) -> Episode:
-    """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat."""
-    name = str(row["metadata"]["source"])
+def episode_from_row(
+    row: Mapping[str, Any],
+    *,
+    split: str,
+    index: int,
+    protocol: Name = "isolated",
+    count: Callable[[str], int] = len,
+) -> Episode:
+    """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat.
+
+    count: tokens of a text, by which protocol `official` packs its chunks.
+    """
+    name, context = str(row["metadata"]["source"]), str(row["context"])
     source = source_of(name)
-    lines = tuple(split_context(str(row["context"])))
-    found = evidence_of(name, lines, row)
-    queries = tuple(
-        _query(row, source, f"{split}/{index}/q{number:03d}", number, found[number])
-        for number in range(len(row["questions"]))
-    )
-    chunks = tuple(Chunk(text, position) for position, text in enumerate(lines))
-    return Episode(f"{split}/{index}", name, source.category, chunks, queries)
+    handed = hand_over(protocol, name, context, count)
+    found = evidence_of(name, tuple(split_context(context)), row)
+    kept = survivors(row, found, context, handed)
+    queries = []
+    for number in range(len(row["questions"])):
+        more = {"evidence": found[number], "gold_survives": kept[number], "context_cut": handed.cut}
+        queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, protocol, more))
+    chunks = tuple(Chunk(text, position) for position, text in enumerate(handed.pieces))
+    return Episode(f"{split}/{index}", name, source.category, chunks, tuple(queries))
 
 
-def _query(
-    row: Mapping[str, Any], source: Source, key: str, number: int, evidence: list[str] | None
-) -> Query:
+def _query(row: Mapping[str, Any], key: str, number: int, protocol: Name, more: Mapping[str, Any]) -> Query:
     question, metadata = str(row["questions"][number]), row["metadata"]
+    source = source_of(str(metadata["source"]))
     given = {name: metadata[name][number] for name in PER_QUESTION if metadata.get(name) is not None}
-    if evidence is not None:
-        given["evidence"] = evidence
+    known = {name: value for name, value in more.items() if value is not None}
     return Query(
         id=key,
-        prompt=wrap(source, question),
-        targets=tuple(row["answers"][number]),
+        prompt=wrap(source, question, protocol),
+        targets=tuple(_texts(row["answers"][number])),
         max_new_tokens=source.new_tokens,
         stop=("\n",) if source.short else (),
-        metadata={**given, "question": question, "source": metadata["source"]},
+        metadata={**given, **known, "question": question, "source": metadata["source"]},
     )
 
 
-def split_context(context: str) -> Iterator[str]:
-    """The context's lines with their ends, long ones cut into sentences: a partition, nothing is lost."""
-    for line in context.splitlines(keepends=True):
-        yield from [line] if len(line) <= _LONGEST_LINE else _sentences(line)
+def survivors(
+    row: Mapping[str, Any], evidence: Sequence[list[str] | None], context: str, handed: Handed
+) -> list[float | None]:
+    """For each question whether what answers it is in what methods are given.
+
+    By the passages needed, where they are known, else by an acceptable answer's text; None where that does
+    not stand in the whole context either.
+    """
+    whole, kept = context.lower(), handed.text.lower()
+    found: list[float | None] = []
+    for golds, passages in zip(row["answers"], evidence, strict=True):
+        texts = [text.strip().lower() for text in passages or ()]
+        if texts:
+            found.append(float(all(" ".join(text.split()) in kept or text in kept for text in texts)))
+            continue
+        standing = [gold.lower() for gold in _texts(golds) if gold.lower() in whole]
+        found.append(float(any(gold in kept for gold in standing)) if standing else None)
+    return found
 
 
-def _sentences(line: str) -> Iterator[str]:
-    from nltk.tokenize.punkt import PunktSentenceTokenizer
-
-    starts = [start for start, _ in PunktSentenceTokenizer().span_tokenize(line)]
-    starts = [0, *starts[1:], len(line)]
-    for start, end in pairwise(starts):
-        yield line[start:end]
+def _texts(golds: Any) -> list[str]:
+    return [golds] if isinstance(golds, str) else [str(gold) for gold in golds]
 
 
 def evidence_of(name: str, lines: tuple[str, ...], row: Mapping[str, Any]) -> list[list[str] | None]:

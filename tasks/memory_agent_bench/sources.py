@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 from deltamem_eval.errors import UserError
 
@@ -59,3 +60,32 @@ def source_of(name: str) -> Source:
             return source
     known = ", ".join(source.prefix for source in SOURCES)
     raise UserError(f"unknown source '{name}': its name must begin with one of {known}")
+
+
+# Tokens of a context that the official long-context agents are given at most.
+_LONGEST = {
+    "ruler_qa1*": 220_000,
+    "ruler_qa2*": 524_288,
+    "longmemeval_*": 400_000,
+    "eventqa_65536": 65_536,
+    "eventqa_131072": 131_072,
+    "eventqa_full": 800_000,
+    "icl_*": 131_072,
+    "recsys_*": 1_480_000,
+    "infbench_*": 1_200_000,
+    "detective_*": 200_000,
+    "factconsolidation_*_6k": 6_000,
+    "factconsolidation_*_32k": 32_768,
+    "factconsolidation_*_64k": 65_536,
+    "factconsolidation_*_262k": 300_000,
+}
+
+
+def longest_of(name: str) -> int | None:
+    """The official limit of a source's contexts in tokens; None where it has none."""
+    return next((limit for pattern, limit in _LONGEST.items() if fnmatchcase(name, pattern)), None)
+
+
+def dataset_of(name: str) -> str:
+    """What counts as one dataset in the paper's averages: the in-context-learning sources are one."""
+    return "icl" if name.startswith("icl_") else name

@@ -1,0 +1,80 @@
+"""Where MemoryAgentBench's rows come from: the hub at one revision, or files of the same names at hand."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.sources import CATEGORIES
+
+REPOSITORY = "ai-hyz/MemoryAgentBench"
+REVISION = "7ea066982b140a19337e17e60d45d4076e042faf"
+
+
+@dataclass(frozen=True)
+class SplitFile:
+    """A split's file in the repository. sha256: of the file at REVISION, None where nobody has told us."""
+
+    split: str
+    category: str
+    sha256: str | None = None
+
+    @property
+    def path(self) -> str:
+        """Path in the repository."""
+        return f"data/{self.split}-00000-of-00001.parquet"
+
+
+_RETRIEVAL, _LEARNING, _RANGE, _FORGETTING = CATEGORIES
+SPLITS = (
+    SplitFile("Accurate_Retrieval", _RETRIEVAL),
+    SplitFile("Test_Time_Learning", _LEARNING),
+    SplitFile("Long_Range_Understanding", _RANGE),
+    SplitFile(
+        "Conflict_Resolution",
+        _FORGETTING,
+        "24d5c3f09ce0ce15625cb9f8a98f44f0d864ca6c94d7b4ad04eb697ca3a5ff45",
+    ),
+)
+SUFFIXES = (".parquet", ".json", ".jsonl")
+
+
+def find_split(split: SplitFile, folder: str) -> Path:
+    """The file of a split: in `folder` where one is named, else from the hub or its cache.
+
+    A local file may be the hub's parquet, or bear the split's name with .parquet, .json or .jsonl. Raises
+    UserError where it is not to be had, or where a parquet file is not that of REVISION.
+    """
+    found = _local(split, Path(folder)) if folder else _download(split)
+    if found.suffix == ".parquet" and split.sha256 is not None:
+        own = hashlib.sha256(found.read_bytes()).hexdigest()
+        if own != split.sha256:
+            raise UserError(
+                f"{found} is not the pinned {split.path}: sha256 {own[:16]}…, expected {split.sha256[:16]}…; "
+                "run it as --rows FILE if that is meant"
+            )
+    return found
+
+
+def _local(split: SplitFile, folder: Path) -> Path:
+    names = [split.path, Path(split.path).name, *(f"{split.split}{suffix}" for suffix in SUFFIXES)]
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise UserError(f"{folder} holds no {split.split}: expected one of {', '.join(names[1:])}")
+
+
+def _download(split: SplitFile) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(REPOSITORY, split.path, repo_type="dataset", revision=REVISION))
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        checksum = f" (sha256 {split.sha256})" if split.sha256 else ""
+        raise UserError(
+            f"cannot get {split.path}{checksum} of {REPOSITORY} at {REVISION[:12]}: go online once, or put "
+            f"it into a folder and give --task-option path=FOLDER ({type(error).__name__})"
+        ) from None

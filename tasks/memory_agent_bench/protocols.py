@@ -1,0 +1,135 @@
+"""How a row's context is handed over: ours, the benchmark's own, and that of δ-mem's release."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from deltamem_eval.tasks.memory_agent_bench.sources import Source, longest_of, source_of
+
+Name = Literal["isolated", "official", "delta-mem-release"]
+PROTOCOLS: dict[Name, str] = {
+    "isolated": "lines one by one, every question from the same snapshot of the memory",
+    "official": "space-joined chunks in a turn each, as the benchmark's agents get them",
+    "delta-mem-release": "contexts cut in the middle to 120,000 characters, one prompt for all sources",
+}
+CLIP = 120_000  # characters
+MARKER = "\n[...]\n"
+OFFICIAL_CHUNK = 4096  # tokens; the paper reports 512 for some sources
+SLACK = 50_000  # tokens by which the official rule lets a limit exceed the context before it cuts
+_LONGEST_LINE = 2000  # characters
+_STAMP = "2026-01-01 00:00:00"  # the official wall clock makes every prompt another one
+
+_NOUNS = {
+    "ruler_qa": ("documents", "learned"),
+    "longmemeval_": ("conversation", "memorized"),
+    "eventqa_": ("part of a book", "read"),
+    "icl_": ("examples", "learned"),
+    "recsys_": ("conversations about movies", "learned"),
+    "infbench_": ("part of a book", "read"),
+    "detective_": ("part of a book", "read"),
+    "factconsolidation_": ("facts", "learned"),
+}
+
+
+@dataclass(frozen=True)
+class Handed:
+    """What methods are given of a context. pieces: messages in order. text: what of the context is in them.
+
+    cut: share of the context's characters that is not.
+    """
+
+    pieces: tuple[str, ...]
+    text: str
+    cut: float
+
+
+def clip_middle(context: str, most: int = CLIP) -> str:
+    """A context of at most `most` characters: its first third, a mark, and the rest of its end."""
+    if len(context) <= most:
+        return context
+    head = most // 3
+    return context[:head] + MARKER + context[-(most - head) :]
+
+
+def official_chunks(
+    sentences: Sequence[str], count: Callable[[str], int], size: int = OFFICIAL_CHUNK
+) -> list[str]:
+    """Sentences packed greedily into chunks of `size` tokens and joined by one space, as the benchmark does.
+
+    The joining spaces are not counted and a sentence longer than a chunk is not cut. Where the very first one
+    is so long, an empty chunk comes first.
+    """
+    chunks: list[str] = []
+    held: list[str] = []
+    total = 0
+    for sentence in sentences:
+        tokens = count(sentence)
+        if total + tokens > size:
+            chunks.append(" ".join(held))
+            held, total = [], 0
+        held.append(sentence)
+        total += tokens
+    if held:
+        chunks.append(" ".join(held))
+    return chunks
+
+
+def official_turn(source: Source, chunk: str) -> str:
+    """A chunk as a turn of a dialogue in which the assistant says that it was learned, in our own words."""
+    noun, verb = _NOUNS.get(source.prefix, ("context", "read"))
+    return (
+        f"Dialogue of user and assistant, {_STAMP}\nUser: these are the {noun}:\n{chunk}\n"
+        f"Assistant: I have {verb} them and will answer questions about them.\n"
+    )
+
+
+def official_tail(name: str, input_limit: int, buffer: int) -> int | None:
+    """Tokens of its end that a long-context agent keeps of a context of source `name`; None for all.
+
+    input_limit: tokens the model takes; buffer: tokens kept free beside the answer's. The context is cut only
+    where what is left does not exceed the source's own limit by more than 50,000 tokens.
+    """
+    left = input_limit - buffer - source_of(name).new_tokens
+    longest = longest_of(name)
+    if longest is None or left > longest + SLACK:
+        return None
+    return max(min(longest, left), 0)
+
+
+def hand_over(protocol: Name, name: str, context: str, count: Callable[[str], int]) -> Handed:
+    """A context of source `name` as a protocol hands it over. count: tokens of a text, for chunks."""
+    if protocol == "official":
+        chunks = official_chunks(sentences_of(context), count)
+        turns = tuple(official_turn(source_of(name), chunk) for chunk in chunks)
+        return Handed(turns, " ".join(chunks), 0.0)
+    kept = clip_middle(context) if protocol == "delta-mem-release" else context
+    cut = 0.0 if kept == context else 1 - CLIP / len(context)
+    return Handed(tuple(split_context(kept)), kept, cut)
+
+
+def sentences_of(text: str) -> list[str]:
+    """Sentences without the white space between them, by nltk's Punkt with its defaults.
+
+    The benchmark uses the English model of Punkt, which is a download; the defaults know no abbreviations.
+    """
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    return [str(sentence) for sentence in PunktSentenceTokenizer().tokenize(text)]
+
+
+def split_context(context: str) -> Iterator[str]:
+    """The context's lines with their ends, long ones cut into sentences: a partition, nothing is lost."""
+    for line in context.splitlines(keepends=True):
+        yield from [line] if len(line) <= _LONGEST_LINE else _cut(line)
+
+
+def _cut(line: str) -> Iterator[str]:
+    from nltk.tokenize.punkt import PunktSentenceTokenizer
+
+    starts = [start for start, _ in PunktSentenceTokenizer().span_tokenize(line)]
+    starts = [0, *starts[1:], len(line)]
+    for start, end in pairwise(starts):
+        yield line[start:end]

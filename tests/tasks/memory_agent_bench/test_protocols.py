@@ -1,0 +1,178 @@
+"""Protocols: what methods are given of a context, by hand and on the real rows."""
+
+import json
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench import hub
+from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct
+from deltamem_eval.tasks.memory_agent_bench.protocols import (
+    CLIP,
+    MARKER,
+    clip_middle,
+    hand_over,
+    official_chunks,
+    official_tail,
+)
+from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
+from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared import shared
+
+
+def words(text: str) -> int:
+    return len(text.split())
+
+
+@given(st.lists(st.integers(0, 9), max_size=12), st.integers(1, 12))
+def test_chunks_hold_every_sentence_in_order_and_as_many_as_fit(sizes: list[int], most: int) -> None:
+    sentences = [" ".join([f"w{index}"] * size) or "." for index, size in enumerate(sizes)]
+    chunks = official_chunks(sentences, words, most)
+    assert " ".join(chunk for chunk in chunks if chunk) == " ".join(sentences)
+    held = [chunk for chunk in chunks if chunk]
+    assert all(words(chunk) <= most or words(chunk) in map(words, sentences) for chunk in held)
+    first_is_long = bool(sentences) and words(sentences[0]) > most
+    assert (chunks[:1] == [""]) == first_is_long
+
+
+def test_a_chunk_closes_before_the_sentence_that_would_not_fit() -> None:
+    assert official_chunks(["a b", "c d", "e"], words, 4) == ["a b c d", "e"]
+    assert official_chunks(["a b", "c d", "e"], words, 3) == ["a b", "c d e"]
+
+
+def test_the_middle_is_cut_a_third_from_the_start() -> None:
+    text = "".join(chr(97 + index % 26) for index in range(100))
+    assert clip_middle(text, 100) == text
+    assert clip_middle(text, 90) == text[:30] + MARKER + text[-60:]
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "buffer", "wanted"),
+    [
+        ("factconsolidation_sh_6k", 128_000, 4_000, None),
+        ("factconsolidation_sh_262k", 128_000, 4_000, 123_990),
+        ("icl_banking77_5900shot_balance", 128_000, 4_000, 123_980),
+        ("eventqa_full", 1_000_000, 10_000, None),
+        ("eventqa_full", 850_000, 10_000, 800_000),
+        ("embedded_codes", 10, 0, None),
+    ],
+)
+def test_the_official_tail(name: str, limit: int, buffer: int, wanted: int | None) -> None:
+    assert official_tail(name, limit, buffer) == wanted
+
+
+def row(context: str) -> dict:
+    return {
+        "context": context,
+        "questions": ["Who?", "Where?"],
+        "answers": [["Ada"], ["Paris"]],
+        "metadata": {"source": "ruler_qa1_197K", "qa_pair_ids": ["a", "b"]},
+    }
+
+
+def test_what_survives_the_cut_is_on_record() -> None:
+    filler = "x" * 60_000 + "\n"
+    context = f"Ada was there.\n{filler}It was Paris.\n{filler}{filler}"
+    episode = episode_from_row(row(context), split="s", index=0, protocol="delta-mem-release")
+    assert [query.metadata["gold_survives"] for query in episode.queries] == [1.0, 0.0]
+    cut = episode.queries[0].metadata["context_cut"]
+    assert cut == pytest.approx(1 - CLIP / len(context))
+    assert episode.context.startswith("Ada was there.\n")
+    assert MARKER in episode.context
+    whole = episode_from_row(row(context), split="s", index=0)
+    assert [query.metadata["gold_survives"] for query in whole.queries] == [1.0, 1.0]
+    assert whole.queries[0].metadata["context_cut"] == 0.0
+    assert whole.queries[0].prompt != episode.queries[0].prompt
+
+
+def test_official_turns_hold_the_chunks() -> None:
+    handed = hand_over("official", "ruler_qa1_197K", "One two three. Four five.\n\nSix seven.", words)
+    assert len(handed.pieces) == 1
+    assert "One two three. Four five. Six seven." in handed.pieces[0]
+    assert handed.pieces[0].startswith("Dialogue of user and assistant, 2026-01-01 00:00:00\n")
+
+
+@pytest.mark.parametrize(
+    ("reply", "golds", "wanted"),
+    [
+        ("label: 43", ["4"], 1.0),  # the release's false positive
+        ("The U.S.", ["u s"], 1.0),
+        ("I don't know", ["Paris"], 0.0),
+        ("", [""], 0.0),
+        ("Paris\nor not", ["paris"], 1.0),
+    ],
+)
+def test_correct_as_the_release_has_it(reply: str, golds: list[str], wanted: float) -> None:
+    assert release_correct(reply, golds) == wanted
+
+
+def test_the_protocol_decides_accuracy_and_identity(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    icl = row("a?\nlabel: 4\n" * 3) | {"metadata": {"source": "icl_x"}, "answers": [["4"], ["3"]]}
+    file.write_text(json.dumps([icl]))
+    ours, release = RowsTask(file), RowsTask(file, "delta-mem-release")
+    (query, _) = next(ours.episodes(0, None)).queries
+    assert ours.score(query, "label: 43")["accuracy"] == 0.0
+    assert release.score(query, "label: 43")["accuracy"] == 1.0
+    assert ours.identity() != release.identity()
+    with pytest.raises(UserError, match="did you mean official"):
+        RowsTask(file, "oficial")
+
+
+def test_splits_come_from_a_folder_and_sources_are_chosen(tmp_path: Path) -> None:
+    one, two = row("Ada in Paris."), row("Facts.") | {"metadata": {"source": "factconsolidation_sh_6k"}}
+    (tmp_path / "Accurate_Retrieval.json").write_text(json.dumps([one]))
+    (tmp_path / "Conflict_Resolution.json").write_text(json.dumps([two]))
+    names = "Accurate_Retrieval,Conflict_Resolution"
+    task = MemoryAgentBenchTask(str(tmp_path), names)
+    assert [episode.id for episode in task.episodes(0, None)] == [
+        "Accurate_Retrieval/0",
+        "Conflict_Resolution/0",
+    ]
+    chosen = MemoryAgentBenchTask(str(tmp_path), names, "factconsolidation_sh")
+    assert [episode.id for episode in chosen.episodes(0, None)] == ["Conflict_Resolution/0"]
+    with pytest.raises(UserError, match="unknown source 'nothing'"):
+        MemoryAgentBenchTask(str(tmp_path), names, "nothing")
+    assert set(task.identity()["sha256"]) == set(names.split(","))
+    with pytest.raises(UserError, match="holds no Test_Time_Learning: expected one of"):
+        MemoryAgentBenchTask(str(tmp_path))
+    with pytest.raises(UserError, match="no row is of icl_ in"):
+        list(MemoryAgentBenchTask(str(tmp_path), names, "icl_").episodes(0, None))
+
+
+def test_a_parquet_file_of_another_version_is_refused(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.Table.from_pylist([row("x")]), tmp_path / "Conflict_Resolution.parquet")
+    with pytest.raises(UserError, match=r"is not the pinned data/Conflict_Resolution.*sha256"):
+        MemoryAgentBenchTask(str(tmp_path), "Conflict_Resolution")
+
+
+def test_offline_and_not_cached_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    def absent(*_: object, **__: object) -> str:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", absent)
+    with pytest.raises(UserError, match=rf"sha256 24d5.*at {hub.REVISION[:12]}.*path=FOLDER"):
+        MemoryAgentBenchTask(splits="Conflict_Resolution")
+
+
+def test_the_release_s_cut_on_the_real_rows() -> None:
+    found = {}
+    for index, item in enumerate(load_rows(shared("data", "memoryagentbench", "Conflict_Resolution.json"))):
+        episode = episode_from_row(item, split="cr", index=index, protocol="delta-mem-release")
+        facts = set(item["context"].splitlines()[1:]) & set(episode.context.splitlines())
+        found[episode.source] = (
+            len(facts),
+            fmean(query.metadata["gold_survives"] for query in episode.queries),
+        )
+    assert found["factconsolidation_sh_6k"] == (455, 1.0)
+    assert found["factconsolidation_sh_262k"] == (1970, pytest.approx(0.11))
+    assert found["factconsolidation_mh_262k"] == (1970, pytest.approx(0.47, abs=0.02))
