@@ -1,4 +1,4 @@
-"""Checking of a method's options against its defaults."""
+"""Checking of a method's or a task's options against its defaults."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from deltamem_eval.errors import UserError, unknown
 def merge_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`defaults` overridden by `given`. Raises UserError for an unknown name or a value of another type."""
     merged = dict(defaults)
-    for name, value in given.items():
+    for name, given_value in given.items():
+        value = given_value
         if name not in defaults:
             raise unknown(f"option of {method}", name, defaults)
         default = defaults[name]
+        if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
+            value = str(value)  # a text that happens to be a number
         if default is not None and type(value) is not type(default):
             raise UserError(f"option {name} of {method} must be {type(default).__name__}, not {value!r}")
         merged[name] = value

@@ -26,7 +26,7 @@ _COLUMNS = (
     Column("categories", "categories", "count"),
 )
 _FOOTNOTES = (
-    "Macro: the mean over categories of the mean over their datasets (the in-context-learning sources are one "
+    "Macro: mean over categories of the mean over their datasets (the in-context-learning sources are one "
     "dataset, of which the mean over sources is taken), as the benchmark's paper averages. "
     "Question-weighted: the mean over all questions, as δ-mem's release averages. They are not comparable.",
     "Intervals: bootstrap by context within each source; none where a source has one context.",

@@ -42,6 +42,7 @@ BREAKDOWNS = {
     "associations": "associations",
     "updates": "updates",
     "context_tokens": "context tokens",
+    "question_types": "question type",
     "window_share": "window / context",
 }
 Pairs = dict[tuple[str, str], float]
@@ -247,7 +248,7 @@ def _value(sample: Sample, window: int | None, name: str) -> str | float:
     if name == "window_share":
         return "–" if window is None or not length else window / length
     found = sample.extras.get(name)
-    return "–" if found is None else float(found)
+    return "–" if found is None else found if isinstance(found, str) else float(found)
 
 
 def _text(value: str | float) -> str:

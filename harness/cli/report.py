@@ -13,10 +13,13 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, pooled")],
     by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
     form: Annotated[str, typer.Option("--format", help="text, markdown, csv or json")] = "text",
-    table: Annotated[str, typer.Option(help="accuracy, averages, or both in text and markdown")] = "",
+    table: Annotated[
+        str, typer.Option(help="accuracy, averages, matrix; the first two without it in text and markdown")
+    ] = "",
 ) -> None:
     """Print one table of several runs: accuracy, lift, difference from vanilla at the same window, cost."""
     from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.matrix import matrix_table
     from deltamem_eval.reports.summary import summary_table
     from deltamem_eval.reports.table import to_csv, to_json, to_markdown
 
@@ -29,6 +32,7 @@ def report(
     kinds = {
         "accuracy": lambda: summary_table(runs, tuple(part for part in by.split(",") if part)),
         "averages": lambda: averages_table(runs),
+        "matrix": lambda: matrix_table(runs, by),
     }
     if table and table not in kinds:
         raise unknown("table", table, kinds)

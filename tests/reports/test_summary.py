@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from deltamem_eval.errors import UserError
+from deltamem_eval.reports.matrix import matrix_table
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.store import RunStore, Sample
 
@@ -185,3 +186,18 @@ def test_p_values_are_adjusted_over_the_table(tmp_path: Path) -> None:
     found = {row[0].value: row[keys.index("p_vanilla")].value for row in table.rows}
     # Six contexts all better: two of 64 sign patterns; one better and five equal: every pattern.
     assert found == {"vanilla": None, "bm25-rag": pytest.approx(2 * 2 / 64), "token-write": 1.0}
+
+
+def test_the_matrix_turns_the_table_and_marks_what_differs(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    count = 24  # twelve contexts of two questions
+    cell(store, None, 0, [sample(number, False) for number in range(count)], method="vanilla")
+    cell(store, None, 0, [sample(number, True) for number in range(count)], method="bm25-rag")
+    cell(store, None, 64, [sample(number, True) for number in range(count)], method="bm25-rag")
+    table = matrix_table([tmp_path / "run"])
+    assert [column.key for column in table.columns] == ["method", "window", "accurate-retrieval"]
+    assert [[cell.value for cell in row] for row in table.rows] == [
+        ["bm25-rag", "0", "100.0 [100.0, 100.0] ▲"],
+        ["vanilla", "0", "0.0 [0.0, 0.0]"],
+        ["bm25-rag", "64", "100.0 [100.0, 100.0]"],
+    ]

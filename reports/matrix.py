@@ -1,0 +1,41 @@
+"""The result table turned: a line for each method and window, a column for each category or source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from deltamem_eval.reports.summary import BREAKDOWNS, summary_table
+from deltamem_eval.reports.table import Cell, Column, Table, show
+
+ALPHA = 0.05
+_NOTE = (
+    f"▲, ▼: above or below vanilla at the same window, p < {ALPHA} by the sign-flip test over contexts, "
+    "Holm-adjusted over this table's cells."
+)
+
+
+def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
+    """Accuracy with its interval by method, window and one breakdown. Raises UserError as `summary_table`."""
+    long = summary_table(paths, (by,))
+    keys = [column.key for column in long.columns]
+    values = list(dict.fromkeys(str(row[keys.index(by)].value) for row in long.rows))
+    lines: dict[tuple[str, str], dict[str, Cell]] = {}
+    for row in long.rows:
+        named = dict(zip(keys, row, strict=True))
+        line = lines.setdefault((str(named["method"].value), str(named["window"].value)), {})
+        line[str(named[by].value)] = Cell(show(named["accuracy"], "percent") + _mark(named))
+    columns = (Column("method", "method"), Column("window", "window"))
+    columns += tuple(Column(value, f"{value} % [95 %]") for value in values)
+    rows = tuple(
+        (Cell(method), Cell(window), *(line.get(value, Cell(None)) for value in values))
+        for (method, window), line in lines.items()
+    )
+    return Table(f"Accuracy by {BREAKDOWNS[by]}", columns, rows, long.caption, (long.footnotes[0], _NOTE))
+
+
+def _mark(named: dict[str, Cell]) -> str:
+    p_value, difference = named["p_vanilla"].value, named["over_vanilla"].value
+    if not isinstance(p_value, float) or not isinstance(difference, float) or p_value >= ALPHA:
+        return ""
+    return " ▲" if difference > 0 else " ▼"

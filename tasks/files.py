@@ -1,0 +1,49 @@
+"""Reading of a task's JSON file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NoReturn, TypeGuard
+
+from deltamem_eval.errors import UserError
+
+
+def read_json(file: Path) -> tuple[Any, str]:
+    """The file's value and the SHA-256 of its bytes (64 hex digits).
+
+    Raises UserError for a file that is absent, cannot be read, or is not JSON in UTF-8.
+    """
+    try:
+        if not file.exists():
+            raise UserError(f"{file}: no such file")
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    try:
+        value = json.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file} is not UTF-8 text (byte {error.start})") from None
+    except RecursionError:
+        raise UserError(f"{file} is nested too deeply to be read") from None
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON: {error}") from None
+    return value, hashlib.sha256(data).hexdigest()
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether `value` is a text that holds more than white space."""
+    return isinstance(value, str) and bool(value.strip())
+
+
+def one_line(text: str) -> str:
+    """The text with each run of white space made one space and none at its ends."""
+    return " ".join(text.split())
+
+
+def refuse(where: str, field: str, wanted: str, found: Any) -> NoReturn:
+    """Raises UserError: at `where`, `field` must be `wanted`, and what it is, cut to 60 characters."""
+    shown = "nothing" if found is None else repr(found)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    raise UserError(f"{where}: {field} must be {wanted}, not {shown}")
