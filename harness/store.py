@@ -192,7 +192,20 @@ def read_run(path: Path) -> RunRecord:
 def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
     """The finished cells of a run with their samples, in order of hash."""
     files = sorted(path.glob("cells/*/cell.json"))
-    return [(_read_record(file, CellRecord), read_samples(file.with_name("samples.jsonl"))) for file in files]
+    return [(_read_record(file, CellRecord), _judged_samples(file.parent)) for file in files]
+
+
+def _judged_samples(cell: Path) -> list[Sample]:
+    """A cell's samples, the metrics of their verdicts in place of the unjudged ones."""
+    samples, file = read_samples(cell / "samples.jsonl"), cell / "verdicts.jsonl"
+    if not file.is_file():
+        return samples
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+    verdicts = {line["query"]: line["metrics"] for line in lines}
+    for sample in samples:
+        if sample.query in verdicts:
+            sample.metrics = {**sample.metrics, **verdicts[sample.query], "unjudged": 0.0}
+    return samples
 
 
 def read_samples(file: Path) -> list[Sample]:

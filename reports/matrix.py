@@ -25,8 +25,11 @@ def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
         named = dict(zip(keys, row, strict=True))
         line = lines.setdefault((str(named["method"].value), str(named["window"].value)), {})
         line[str(named[by].value)] = Cell(show(named["accuracy"], "percent") + _mark(named))
-    columns = (Column("method", "method"), Column("window", "window"))
-    columns += tuple(Column(value, f"{value} % [95 %]") for value in values)
+    columns = (
+        Column("method", "method"),
+        Column("window", "window"),
+        *(Column(value, f"{value} % [95 %]") for value in values),
+    )
     rows = tuple(
         (Cell(method), Cell(window), *(line.get(value, Cell(None)) for value in values))
         for (method, window), line in lines.items()

@@ -224,7 +224,8 @@ _FOOTNOTES = (
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
     "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
-    "context's memory.",
+    "context's memory. Unjudged: answers that a language model is to judge and none has; their accuracy is a "
+    "token metric.",
 )
 
 
@@ -313,7 +314,8 @@ def _mean(values: Sequence[float | None]) -> Cell:
 
 def _statuses(samples: list[Sample]) -> str:
     counts = Counter(sample.status for sample in samples if sample.status != "ok")
-    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "0"
+    counts["unjudged"] = sum(bool(sample.metrics.get("unjudged")) for sample in samples)
+    return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if count) or "0"
 
 
 def _caption(groups: list[Group], records: list[CellRecord]) -> str:

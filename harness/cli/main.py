@@ -7,6 +7,7 @@ import sys
 import typer
 from deltamem_eval.cli.check import check
 from deltamem_eval.cli.doctor import doctor
+from deltamem_eval.cli.judge import judge
 from deltamem_eval.cli.listing import listing, show
 from deltamem_eval.cli.params import params
 from deltamem_eval.cli.report import report
@@ -23,6 +24,7 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("judge")(judge)
 app.command("list")(listing)
 app.command("show")(show)
 app.command("doctor")(doctor)

@@ -156,6 +156,8 @@ def _query(row: Mapping[str, Any], key: str, number: int, protocol: Name, more: 
     source = source_of(str(metadata["source"]))
     given = {name: metadata[name][number] for name in PER_QUESTION if metadata.get(name) is not None}
     known = {name: value for name, value in more.items() if value is not None}
+    if metadata.get("keypoints"):
+        known["keypoints"] = list(metadata["keypoints"])
     return Query(
         id=key,
         prompt=wrap(source, question, protocol),

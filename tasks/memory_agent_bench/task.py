@@ -58,14 +58,18 @@ class _Rows(Task):
                 )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
-        """The official metrics, and the protocol's primary one again as `accuracy`."""
+        """The official metrics, and the protocol's primary one again as `accuracy`.
+
+        Answers that a language model is to judge bear `unjudged`; their accuracy is a token metric.
+        """
         source = str(query.metadata["source"])
         metrics = score(source, answer, query.targets)
         primary = source_of(source).primary
         if self._protocol == "delta-mem-release":
             metrics["release_correct"] = release_correct(answer, query.targets)
             primary = primary if primary in ("f1", "recsys_recall@5") else "release_correct"
-        return {**metrics, "accuracy": metrics[primary]}
+        judged = source_of(source).judged and self._protocol != "delta-mem-release"
+        return {**metrics, "accuracy": metrics[primary], **({"unjudged": 1.0} if judged else {})}
 
     def identity(self) -> dict[str, Any]:
         """Files, protocol and version of the wording."""

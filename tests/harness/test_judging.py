@@ -1,0 +1,205 @@
+"""Judging through a real HTTP endpoint: verdicts, retries, nonsense, and what stays unjudged."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from deltamem_eval.endpoint import KEY_VARIABLE, Endpoint, EndpointError, check_url
+from deltamem_eval.errors import UserError
+from deltamem_eval.judging import REPLIES, judge_run
+from deltamem_eval.reports.summary import summary_table
+from deltamem_eval.store import RunStore, Sample, read_cells
+from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
+from deltamem_eval.tasks.memory_agent_bench.rubrics import NonsenseError, judged_chat, judged_summary
+
+Reply = Callable[[dict], tuple[int, str]]
+
+
+class Server:
+    """Answers chat requests by a function of the request; keeps all of them."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict] = []
+        self.headers: list[dict[str, str]] = []
+        self.reply: Reply = lambda _: (200, "yes")
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                outer.asked.append(body)
+                outer.headers.append(dict(self.headers))
+                status, text = outer.reply(body)
+                made = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+                self.send_response(status)
+                self.end_headers()
+                self.wfile.write(made if status == 200 else b"no")
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._http.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
+
+    def close(self) -> None:
+        self._http.shutdown()
+        self._http.server_close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()
+
+
+def test_a_failing_endpoint_is_asked_again_and_then_given_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    statuses = iter([503, 429, 200])
+    server.reply = lambda _: (next(statuses), "fine")
+    endpoint = Endpoint(server.url, "m", tries=3, pause=0.0)
+    assert endpoint.ask("hello", 7) == "fine"
+    assert server.asked[-1]["messages"] == [{"role": "user", "content": "hello"}]
+    assert (server.asked[-1]["temperature"], server.asked[-1]["max_tokens"]) == (0, 7)
+    assert server.headers[-1]["Authorization"] == "Bearer secret"
+    server.reply = lambda _: (500, "")
+    with pytest.raises(EndpointError, match="answered 500"):
+        endpoint.ask("hello", 7)
+    assert len(server.asked) == 6
+    server.reply = lambda _: (401, "")
+    with pytest.raises(EndpointError, match="answered 401"):
+        endpoint.ask("hello", 7)
+    assert len(server.asked) == 7  # no use asking again
+    with pytest.raises(EndpointError):
+        Endpoint("http://127.0.0.1:9", "m", timeout=0.2, tries=1).ask("x", 1)
+    with pytest.raises(UserError, match="http or https"):
+        check_url("ftp://x")
+
+
+@pytest.mark.parametrize(("reply", "wanted"), [("Yes.", 1.0), ("no", 0.0), ("NO, it is not", 0.0)])
+def test_chat_verdicts(reply: str, wanted: float) -> None:
+    assert judged_chat(lambda prompt, most: reply, "q", ["g"], "a", "multi-session", False) == wanted
+
+
+def test_prompts_go_by_the_question_s_type() -> None:
+    asked = []
+
+    def ask(prompt: str, most: int) -> str:
+        asked.append(prompt)
+        return "yes"
+
+    for kind, abstain in (
+        ("temporal-reasoning", False),
+        ("knowledge-update", False),
+        ("multi-session", True),
+    ):
+        judged_chat(ask, "When?", ["May"], "June", kind, abstain)
+    assert "off by one" in asked[0]
+    assert "former values" in asked[1]
+    assert "cannot be answered" in asked[2]
+    assert all("Question: When?\nRight answer: May\nResponse: June" in prompt for prompt in asked)
+    with pytest.raises(NonsenseError):
+        judged_chat(lambda *_: "yes and no", "q", ["g"], "a", "", False)
+
+
+def test_summary_verdicts_by_hand() -> None:
+    replies = iter(['{"fluency": 1}', 'so {"recall": 2}', '{"sentence_count": 4, "precision": 3}'])
+    found = judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])
+    assert found["judge_f1"] == pytest.approx(2 * (2 / 3) * (3 / 4) / (2 / 3 + 3 / 4))
+    replies = iter(['{"fluency": 0}', '{"recall": 3}', '{"sentence_count": 1, "precision": 1}'])
+    assert judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])["judge_f1"] == 0.0
+    replies = iter(['{"fluency": 1}', '{"recall": 9}'])
+    with pytest.raises(NonsenseError, match="recall"):
+        judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])
+
+
+ROW = {
+    "context": "['Chat Time: 2023/05/20', [{'role': 'user', 'content': 'I moved to Oslo.'}]]",
+    "questions": ["Now Answer the Question: Where do I live?", "And my cat?", "And my dog?"],
+    "answers": [["Oslo"], ["no information"], ["Rex"]],
+    "metadata": {
+        "source": "longmemeval_s*",
+        "question_ids": ["a", "b_abs", "c"],
+        "question_types": ["knowledge-update", "multi-session", "multi-session"],
+    },
+}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of three answers that only a judge can score."""
+    file = tmp_path / "rows.json"
+    file.write_text(json.dumps([ROW]))
+    request = {"methods": ["vanilla"], "task": "rows", "rows": str(file), "windows": [8], "seeds": [0]}
+    store = RunStore.open(tmp_path / "run", request, {})
+    identity = {"method": "vanilla", "control": None, "task": "rows", "data": {}, "window": 8, "seed": 0}
+    cell = store.cell(identity | {"model": "m", "weights": "w", "dtype": "float32", "limit": None})
+    episode = episode_from_row(ROW, split="rows", index=0)
+    cell.append(
+        [
+            Sample(
+                episode=episode.id,
+                query=query.id,
+                source=episode.source,
+                category=episode.category,
+                cluster="c",
+                status="ok",
+                answer=text,
+                targets=list(query.targets),
+                target_hash="t",
+                metrics={"accuracy": 0.0, "unjudged": 1.0},
+            )
+            for query, text in zip(episode.queries, ("In Oslo now", "unknown", "Rex"), strict=True)
+        ]
+    )
+    cell.finish({})
+    store.close()
+    return tmp_path / "run"
+
+
+def not_ok(run: Path) -> tuple[object, object]:
+    table = summary_table([run])
+    keys = [column.key for column in table.columns]
+    (row,) = table.rows
+    return row[keys.index("accuracy")].value, row[keys.index("not_ok")].value
+
+
+def test_a_run_is_judged_once_and_nonsense_stays_unjudged(run: Path, server: Server) -> None:
+    assert not_ok(run) == (0.0, "3 unjudged")
+
+    def reply(body: dict) -> tuple[int, str]:
+        text = body["messages"][0]["content"]
+        return 200, "maybe" if "dog" in text else "yes" if "Oslo" in text else "no"
+
+    server.reply = reply
+    endpoint, notes = Endpoint(server.url, "m", pause=0.0), []
+    assert judge_run(run, endpoint, notes.append) == (2, 1)
+    assert len(notes) == 3
+    assert "no verdict" in notes[0]
+    assert not_ok(run) == (pytest.approx(1 / 3), "1 unjudged")
+    asked = len(server.asked)
+    assert judge_run(run, endpoint, notes.append) == (0, 1)  # from the stored replies
+    assert len(server.asked) == asked
+    assert len((run / REPLIES).read_text().splitlines()) == asked
+    server.reply = lambda _: (200, "yes")
+    assert judge_run(run, Endpoint(server.url, "other", pause=0.0)) == (1, 0)
+    assert not_ok(run) == (pytest.approx(2 / 3), "0")
+    ((_, samples),) = read_cells(run)
+    assert [sample.metrics["judge_right"] for sample in samples] == [1.0, 0.0, 1.0]
+
+
+def test_a_dead_judge_leaves_everything_as_it_was(run: Path, server: Server) -> None:
+    server.reply = lambda _: (500, "")
+    notes: list[str] = []
+    assert judge_run(run, Endpoint(server.url, "m", tries=2, pause=0.0), notes.append) == (0, 3)
+    assert all("answered 500" in note for note in notes)
+    assert not_ok(run) == (0.0, "3 unjudged")
