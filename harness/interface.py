@@ -137,7 +137,9 @@ class MemoryMethod(ABC):
     summary: one line for `deltamem-eval list`. trained: whether the method needs an adapter.
     defaults: the method's options with their default values; they are part of a cell's identity.
     always_on: whether trained parts change answers even when no context was written.
-    least_window: the smallest window above 0 that the method can use, in tokens.
+    least_window: the smallest window above 0 that the method can use, in tokens. writes_through: whether
+    writing runs the context through the backbone. prompt_each: whether every question has a prompt of its
+    own, which shares no prefix with the others'.
     """
 
     name: ClassVar[str]
@@ -146,6 +148,8 @@ class MemoryMethod(ABC):
     defaults: ClassVar[Mapping[str, Any]] = {}
     always_on: ClassVar[bool] = False
     least_window: ClassVar[int] = 1
+    writes_through: ClassVar[bool] = False
+    prompt_each: ClassVar[bool] = False
 
     @abstractmethod
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:

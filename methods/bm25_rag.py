@@ -39,6 +39,7 @@ class Bm25Rag(MemoryMethod):
     name: ClassVar[str] = "bm25-rag"
     summary: ClassVar[str] = "BM25 over packed passages, the best that fit the window in the prompt"
     least_window: ClassVar[int] = LEAST_WINDOW
+    prompt_each: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "passage_tokens": 0,
         "top_k": 10,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
 
-Kind = Literal["text", "percent", "share", "points", "count", "millions", "bytes", "seconds", "probability"]
+Kind = Literal[
+    "text", "percent", "share", "points", "count", "millions", "bytes", "seconds", "probability", "hours"
+]
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,8 @@ def _number(value: float, kind: Kind) -> str:
         return f"{100 * value:+.1f}"
     if kind == "bytes":
         return _bytes(value)
+    if kind == "hours":
+        return f"{value:.3g}"
     if kind == "probability":
         return f"{value:.3f}" if value >= 0.001 else "<0.001"
     if kind == "seconds":

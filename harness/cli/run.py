@@ -11,11 +11,13 @@ from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
     from deltamem_eval.reports.table import Table
+    from deltamem_eval.session import Request
 
 
 def run(
     method: Annotated[list[str], typer.Option(help="a method's name; repeat or separate by commas")],
     task: Annotated[str, typer.Option(help="a task's name")] = "embedded",
+    suite: Annotated[str | None, typer.Option(help="a named set of tasks in place of --task")] = None,
     rows: Annotated[str | None, typer.Option(help="file in MemoryAgentBench's row schema")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="isolated, official or delta-mem-release; for MemoryAgentBench's rows")
@@ -34,31 +36,77 @@ def run(
     out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="count cells and tokens, run nothing")] = False,
+    tflops: Annotated[float, typer.Option(help="assumed rate of the device, for --dry-run")] = 160.0,
 ) -> None:
     """Run methods with their controls and print accuracy and cost; after a stop the same command goes on."""
-    from deltamem_eval.session import Request, check
+    from deltamem_eval.session import Request
 
-    request = check(
-        Request(
-            methods=tuple(name for item in method for name in item.split(",") if name),
-            model=model,
-            task=task,
-            rows=rows,
-            adapter=adapter,
-            windows=_numbers("--window", ",".join(window or [])),
-            seeds=_numbers("--seeds", seeds),
-            limit=limit,
-            controls=not no_controls,
-            device=device,
-            dtype=dtype,
-            batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
-            options=parse_options(option or []),
-            task_options=parse_options(task_option or []) | ({"protocol": protocol} if protocol else {}),
-        )
+    request = Request(
+        methods=tuple(name for item in method for name in item.split(",") if name),
+        model=model,
+        task=task,
+        rows=rows,
+        adapter=adapter,
+        windows=_numbers("--window", ",".join(window or [])),
+        seeds=_numbers("--seeds", seeds),
+        limit=limit,
+        controls=not no_controls,
+        device=device,
+        dtype=dtype,
+        batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
+        options=parse_options(option or []),
+        task_options=parse_options(task_option or []) | ({"protocol": protocol} if protocol else {}),
     )
-    folder = out or request.default_folder()
-    _execute(request, folder, quiet)
-    _print(folder, as_json)
+    requests = _checked(request, suite)
+    if dry_run:
+        _estimate(requests, tflops, as_json)
+        return
+    folders = []
+    for part in requests:
+        folder = out or part.default_folder()
+        folders.append(folder / part.task if suite and out else folder)
+        _execute(part, folders[-1], quiet)
+    _print(folders, as_json)
+
+
+def _checked(request: Request, suite: str | None) -> list[Request]:
+    """The request, or one for every task of a suite, all checked before anything runs."""
+    from dataclasses import replace
+
+    from deltamem_eval.errors import unknown
+    from deltamem_eval.registry import TASKS
+    from deltamem_eval.session import check
+    from deltamem_eval.suites import SUITES, check_options, options_of
+
+    if suite is None:
+        return [check(request)]
+    if suite not in SUITES:
+        raise unknown("suite", suite, SUITES)
+    if request.task != "embedded" or request.rows is not None:
+        raise UserError("--suite names its tasks: leave out --task and --rows")
+    parts, made = SUITES[suite].parts, []
+    known = {part.task: TASKS.load(part.task).defaults for part in parts}
+    check_options(parts, request.task_options, known)
+    for part in parts:
+        options = options_of(part, request.task_options, known[part.task])
+        made.append(check(replace(request, task=part.task, task_options=options)))
+    return made
+
+
+def _estimate(requests: list[Request], tflops: float, as_json: bool) -> None:
+    from deltamem_eval.estimate import Meter, estimate
+    from deltamem_eval.reports.table import to_json
+
+    if tflops <= 0:
+        raise UserError(f"--tflops must be above 0, not {tflops}")
+    meter = Meter(requests[0].model)
+    for request in requests:
+        table = estimate(request, meter, tflops)
+        if as_json:
+            typer.echo(to_json(table), nl=False)
+        else:
+            print_table(table)
 
 
 def _execute(request: Any, folder: Path, quiet: bool) -> None:
@@ -74,18 +122,18 @@ def _execute(request: Any, folder: Path, quiet: bool) -> None:
         execute(request, folder, display)
 
 
-def _print(folder: Path, as_json: bool) -> None:
+def _print(folders: list[Path], as_json: bool) -> None:
     from deltamem_eval.reports.averages import averages_table
     from deltamem_eval.reports.summary import summary_table
     from deltamem_eval.reports.table import to_json
 
-    table = summary_table([folder])
+    table = summary_table(folders)
     if as_json:
         typer.echo(to_json(table), nl=False)
         return
     print_table(table)
-    print_table(averages_table([folder]))
-    typer.echo(f"stored in {folder}")
+    print_table(averages_table(folders))
+    typer.echo(f"stored in {', '.join(map(str, folders))}")
 
 
 def print_table(table: Table) -> None:

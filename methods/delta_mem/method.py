@@ -35,6 +35,7 @@ class DeltaMem(MemoryMethod):
     """
 
     trained: ClassVar[bool] = True
+    writes_through: ClassVar[bool] = True
     granularity: ClassVar[str] = "token"
     state_heads: ClassVar[int] = 1
     defaults: ClassVar[Mapping[str, Any]] = {"write_length": 0}

@@ -46,6 +46,7 @@ class MemoryBank(MemoryMethod):
     name: ClassVar[str] = "memorybank"
     summary: ClassVar[str] = "dated turns and summaries, the nearest by embedding in the prompt"
     least_window: ClassVar[int] = LEAST_WINDOW
+    prompt_each: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "top_k": 2,
         "neighbour_chars": 200,

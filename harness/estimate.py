@@ -1,0 +1,127 @@
+"""What a run would ask of a backbone, before it starts: cells, questions, tokens and device time.
+
+Needs the backbone's tokenizer and config, not its weights. Device time is arithmetic, not measured: two
+floating-point operations a parameter and token, at a rate that is assumed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from deltamem_eval.cells import Cell, plan
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Episode
+from deltamem_eval.overhead import ModelShape
+from deltamem_eval.registry import METHODS
+from deltamem_eval.reports.table import Cell as TableCell
+from deltamem_eval.reports.table import Column, Table
+
+if TYPE_CHECKING:
+    from deltamem_eval.session import Request
+
+TFLOPS = 160.0  # of one H100 in bfloat16, at about 40 % of what it is sold for beside a batch of one
+_COLUMNS = (
+    Column("task", "task"),
+    Column("method", "method"),
+    Column("window", "window"),
+    Column("cells", "cells", "count"),
+    Column("contexts", "contexts", "count"),
+    Column("questions", "questions", "count"),
+    Column("written", "tokens written", "count"),
+    Column("read", "tokens read", "count"),
+    Column("hours", "device hours (estimate)", "hours"),
+)
+
+
+class Meter:
+    """A backbone's tokenizer and shape, in place of the backbone."""
+
+    def __init__(self, name: str) -> None:
+        from deltamem_eval.backbone import EMBEDDED, embedded_folder
+        from transformers import AutoConfig, AutoTokenizer
+
+        self.name = name
+        source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"cannot load the tokenizer and config of '{name}': {first}") from None
+        fields = config.get_text_config().to_dict()
+        self.shape = ModelShape.from_config(fields)
+        self.positions = self.shape.positions
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - one meter a command
+    def length(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+
+@dataclass
+class _Sum:
+    """What the cells of one method and window add up to."""
+
+    cells: int = 0
+    contexts: int = 0
+    questions: int = 0
+    written: int = 0
+    read: int = 0
+
+
+def estimate(request: Request, meter: Meter, tflops: float) -> Table:
+    """Cells, questions, tokens and device hours of a checked request, by method and window.
+
+    Written: context tokens that run through the backbone when a method writes. Read: prompts, a window once a
+    context, and the tokens generated at most. Retrieval and compression build a prompt for each question.
+    """
+    from deltamem_eval.session import make_task
+
+    task = make_task(request)
+    task.prepare(meter)  # type: ignore[arg-type]
+    seeds = list(request.seeds if task.seeded else request.seeds[:1])
+    episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
+    sums: dict[tuple[str, str], _Sum] = {}
+    for cell in plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls):
+        window = "all that fits" if cell.window is None else str(cell.window)
+        _add(sums.setdefault((cell.label, window), _Sum()), cell, episodes[cell.seed], meter)
+    rows = [
+        _row(request.task, method, window, found, meter, tflops) for (method, window), found in sums.items()
+    ]
+    total = _Sum(*(sum(getattr(item, name) for item in sums.values()) for name in _Sum.__dataclass_fields__))
+    rows.append(_row(request.task, "all", "", total, meter, tflops))
+    caption = (
+        f"An estimate, nothing was run: 2 × {meter.shape.parameters:,} operations a token at {tflops:g} "
+        "TFLOP/s; attention, generation one token at a time and loading come on top."
+    )
+    return Table("What a run would ask", _COLUMNS, tuple(rows), caption)
+
+
+def _add(found: _Sum, cell: Cell, episodes: Sequence[Episode], meter: Meter) -> None:
+    kind = METHODS.load(cell.method)
+    found.cells += 1
+    for episode in episodes:
+        context = meter.length(episode.context)
+        window = min(context, meter.positions if cell.window is None else cell.window)
+        asked = [meter.length(query.prompt) + query.max_new_tokens for query in episode.queries]
+        found.contexts += 1
+        found.questions += len(asked)
+        found.written += context if kind.writes_through else 0
+        found.read += sum(asked) + window * (len(asked) if kind.prompt_each else 1)
+
+
+def _row(
+    task: str, method: str, window: str, found: _Sum, meter: Meter, tflops: float
+) -> tuple[TableCell, ...]:
+    hours = 2 * meter.shape.parameters * (found.written + found.read) / (tflops * 1e12) / 3600
+    counts = (found.cells, found.contexts, found.questions, found.written, found.read)
+    return (
+        TableCell(task),
+        TableCell(method),
+        TableCell(window),
+        *(TableCell(float(count)) for count in counts),
+        TableCell(hours),
+    )

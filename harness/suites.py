@@ -1,0 +1,68 @@
+"""Named sets of tasks that are run together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from deltamem_eval.errors import unknown
+
+
+@dataclass(frozen=True)
+class Part:
+    """One task of a suite, with the options the suite sets."""
+
+    task: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Tasks in order, and one line about them."""
+
+    summary: str
+    parts: tuple[Part, ...]
+
+
+_RELEASE = {"protocol": "delta-mem-release"}
+SUITES: Mapping[str, Suite] = {
+    "embedded": Suite("the embedded episodes, four categories, no download", (Part("embedded"),)),
+    "memory-agent-bench": Suite("MemoryAgentBench, all four splits", (Part("memory-agent-bench"),)),
+    "test-time-learning": Suite(
+        "MemoryAgentBench's five in-context-learning sources",
+        (Part("memory-agent-bench", {"splits": "Test_Time_Learning", "sources": "icl_"}),),
+    ),
+    "locomo": Suite("LoCoMo's dialogues; needs locomo.path=FILE", (Part("locomo"),)),
+    "paper": Suite(
+        "the memory benchmarks of the δ-mem paper's Table 1, as its release hands them over; needs "
+        "locomo.path=FILE and hotpotqa.path=FILE",
+        (Part("memory-agent-bench", _RELEASE), Part("locomo"), Part("hotpotqa")),
+    ),
+}
+
+
+def options_of(part: Part, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """A part's task options: the suite's, then the user's.
+
+    A user's option "task.name" goes to that task alone, "name" to every task that knows it.
+    """
+    made = dict(part.options)
+    for name, value in given.items():
+        task, dot, rest = name.partition(".")
+        if dot and task == part.task:
+            made[rest] = value
+        elif not dot and name in known:
+            made[name] = value
+    return made
+
+
+def check_options(
+    parts: Sequence[Part], given: Mapping[str, Any], known: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Raises UserError for an option that no task of a suite takes. known: each task's defaults."""
+    taken = {name for part in parts for name in known[part.task]}
+    taken |= {f"{part.task}.{name}" for part in parts for name in known[part.task]}
+    for name in given:
+        if name not in taken:
+            raise unknown("task option", name, taken)
