@@ -6,6 +6,7 @@ import sys
 
 import typer
 from deltamem_eval.cli.check import check
+from deltamem_eval.cli.data import data
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.judge import judge
 from deltamem_eval.cli.listing import listing, show
@@ -32,6 +33,7 @@ app.command("check")(check)
 app.command("params")(params)
 app.command("train")(train)
 app.command("convert-qasper")(qasper)
+app.add_typer(data, name="data")
 
 
 def entry() -> None:

@@ -147,8 +147,16 @@ def episode_from_row(
     for number in range(len(row["questions"])):
         more = {"evidence": found[number], "gold_survives": kept[number], "context_cut": handed.cut}
         queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, protocol, more))
-    chunks = tuple(Chunk(text, position) for position, text in enumerate(handed.pieces))
-    return Episode(f"{split}/{index}", name, source.category, chunks, tuple(queries))
+    return Episode(f"{split}/{index}", name, source.category, _chunks(name, context, handed), tuple(queries))
+
+
+def _chunks(name: str, context: str, handed: Handed) -> tuple[Chunk, ...]:
+    """Messages as handed over; dated turns of a live dialogue keep their day and role."""
+    if name.startswith("live_") and handed.text == context:
+        from deltamem_eval.tasks.builders.live import chunks
+
+        return tuple(chunks(context))
+    return tuple(Chunk(text, position) for position, text in enumerate(handed.pieces))
 
 
 def _query(row: Mapping[str, Any], key: str, number: int, protocol: Name, more: Mapping[str, Any]) -> Query:

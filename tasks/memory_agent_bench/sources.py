@@ -43,6 +43,7 @@ SOURCES = (
     Source("infbench_", _RANGE, "f1", 1200, judged=True, short=False),
     Source("detective_", _RANGE, "exact_match", 2000, short=False),
     Source("factconsolidation_", _FORGETTING, "substring_exact_match", 10),
+    Source("live_", _LEARNING, "substring_exact_match", 12),
     Source("qasper", _RETRIEVAL, "f1", 128, short=False),
     Source("embedded_codes", _RETRIEVAL, "exact_match", 6, parsed_only=True),
     Source("embedded_labels", _LEARNING, "exact_match", 6, parsed_only=True),
