@@ -70,6 +70,7 @@ def check(request: Request) -> Request:
         METHODS.load(name)
     if not request.methods:
         raise UserError("no method: give --method NAME")
+    request = _named_task(request)
     TASKS.load(request.task)
     if request.rows is not None and request.task not in ("embedded", "rows"):
         raise UserError(f"--rows FILE is a task of its own: leave out --task {request.task}")
@@ -91,6 +92,14 @@ def check(request: Request) -> Request:
         raise UserError(f"{request.rows}: no such file")
     task = request.task if request.rows is None else "rows"
     return replace(request, windows=windows, task=task)
+
+
+def _named_task(request: Request) -> Request:
+    """`--task lm-eval:NAME` is task lm-eval with NAME as its option."""
+    kind, colon, name = request.task.partition(":")
+    if not colon:
+        return request
+    return replace(request, task=kind, task_options={**request.task_options, "task": name})
 
 
 def _check_window(methods: Sequence[str], window: int) -> None:

@@ -10,6 +10,7 @@ from deltamem_eval.cli.data import data
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.judge import judge
 from deltamem_eval.cli.listing import listing, show
+from deltamem_eval.cli.lm_eval import PASS_THROUGH, lm_eval, lm_eval_tasks
 from deltamem_eval.cli.params import params
 from deltamem_eval.cli.report import report
 from deltamem_eval.cli.run import run
@@ -33,6 +34,8 @@ app.command("check")(check)
 app.command("params")(params)
 app.command("train")(train)
 app.command("convert-qasper")(qasper)
+app.command("lm-eval", context_settings=PASS_THROUGH)(lm_eval)
+app.command("lm-eval-tasks")(lm_eval_tasks)
 app.add_typer(data, name="data")
 
 

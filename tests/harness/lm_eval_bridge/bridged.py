@@ -1,0 +1,67 @@
+"""What the tests of the bridge share: a tiny saved model, toy tasks, and requests made by hand."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, save_adapter
+from tiny import tiny_backbone
+
+TOY = Path(__file__).parent / "toy"
+CONTEXT = "Ann keeps a red box.\nBen keeps a blue cup.\n\n"
+
+
+def save_tiny(folder: Path) -> Path:
+    """The tiny backbone in a folder, with a token-write adapter of random weights in `adapter`."""
+    backbone = tiny_backbone()
+    backbone.model.save_pretrained(folder)
+    backbone.tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    attach(backbone.model, DeltaMemConfig(alpha=32))
+    save_adapter(backbone.model, folder / "adapter")
+    detach(backbone.model)
+    return folder
+
+
+def made(**arguments: Any) -> Any:
+    from deltamem_eval.lm_eval_bridge.model import DeltaMemLM
+
+    return DeltaMemLM(device="cpu", **arguments)
+
+
+def evaluate(model: Any, *tasks: str, folder: Path = TOY, **more: Any) -> Any:
+    from lm_eval import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    manager = TaskManager(
+        include_path=str(folder), include_defaults=False, metadata=more.pop("metadata", None)
+    )
+    return simple_evaluate(
+        model, tasks=list(tasks), task_manager=manager, log_samples=True, bootstrap_iters=0, **more
+    )
+
+
+def generation(text: str, doc: Any = None, **given: Any) -> Any:
+    from lm_eval.api.instance import Instance
+
+    return Instance("generate_until", doc or {}, (text, {"until": ["\n"], "max_gen_toks": 6, **given}), 0)
+
+
+def likelihood(text: str, continuation: str) -> Any:
+    from lm_eval.api.instance import Instance
+
+    return Instance("loglikelihood", {}, (text, continuation), 0)
+
+
+def rolling(text: str) -> Any:
+    from lm_eval.api.instance import Instance
+
+    return Instance("loglikelihood_rolling", {}, (text,), 0)
+
+
+@torch.no_grad()
+def plain_logprob(model: Any, before: list[int], wanted: list[int]) -> float:
+    """Log-probability of `wanted` after `before`, from one forward pass over both and nothing else."""
+    ids = torch.tensor([[*before, *wanted]])
+    logits = model(ids, use_cache=False).logits[0, len(before) - 1 : -1].float().log_softmax(-1)
+    return float(logits.gather(1, torch.tensor(wanted)[:, None]).sum())
