@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -88,13 +89,23 @@ class Lora:
                 own[name].copy_(tensor)
 
     def save(self, folder: Path) -> None:
-        """Write a peft folder."""
+        """Write a peft folder, without the place of the backbone and without peft's empty model card."""
         self._peft.save_pretrained(str(folder))
+        strip_place(folder)
 
     def remove(self) -> None:
         """Take the adapters off."""
         self._peft.unload()
         _strip(self._peft.get_base_model())
+
+
+def strip_place(folder: Path) -> None:
+    """Take out of a saved adapter where its backbone lay: that place means nothing elsewhere."""
+    file = folder / CONFIG
+    config = json.loads(file.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = None
+    file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / "README.md").unlink(missing_ok=True)
 
 
 def _peft() -> Any:
