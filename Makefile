@@ -39,20 +39,17 @@ TEN := vanilla,bm25-rag,llmlingua2,memorybank,memgen,context2lora,mlp-memory,tok
 results: export OMP_NUM_THREADS := 1
 results: $(STAMP)
 	$(BIN)/deltamem-eval run --method $(TEN) --window 0,64,256 --seeds 0,1,2 --option summaries=none --out $(TABLE)
-	$(BIN)/deltamem-eval run --method context2lora --option mode=per-context --window 0 --seeds 0,1,2 --no-controls \
-		--out $(TABLE)-per-context
 	$(MAKE) tables
 
 ## tables: what results/ tracks, from the runs of `make results`
 tables: $(STAMP)
-	mkdir -p results
-	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --format csv > results/embedded.csv
-	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --by source,associations --format csv \
-		> results/embedded_associations.csv
-	$(BIN)/deltamem-eval report $(TABLE) $(TABLE)-per-context --by source,context_tokens --format csv \
-		> results/embedded_lengths.csv
+	mkdir -p results/provenance
+	$(BIN)/deltamem-eval report $(TABLE) --format csv > results/embedded.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by source,associations --format csv > results/embedded_associations.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by source,context_tokens --format csv > results/embedded_lengths.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
-	cp $(TABLE)/run.json results/embedded.run.json
+	$(BIN)/deltamem-eval report $(TABLE) --table averages --format csv > results/embedded_averages.csv
+	cp $(TABLE)/run.json results/provenance/embedded.json
 
 ## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
 evidence: $(STAMP)
