@@ -28,8 +28,8 @@ from deltamem_eval.interface import (
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
+    from deltamem_eval.numbered_facts import Slots
     from deltamem_eval.overhead import ModelShape
-    from deltamem_eval.tasks.builders.facts import Slots
     from rank_bm25 import BM25Okapi
 
 _EXAMPLE = re.compile(r"(?P<asked>\S[^\n]*?)\s*\n?[ \t]*\blabel[ \t]*:[ \t]*(?P<label>\S+)[ \t]*(?:\n|$)")
@@ -99,7 +99,7 @@ class Solver(MemoryMethod):
 
     @cached_property
     def _slots(self) -> Slots:
-        from deltamem_eval.tasks.builders.facts import Slots
+        from deltamem_eval.numbered_facts import Slots
 
         return Slots.of("".join(self._texts))
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from deltamem_eval.reports.summary import Group, accuracy_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import RESAMPLES, cluster_bootstrap
-from deltamem_eval.tasks.memory_agent_bench.sources import dataset_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,6 +73,11 @@ def macro_average(group: Group) -> Cell:
         return Cell(estimate, n=len(group.samples))
     low, high = np.quantile(np.mean([item for item in draws if item is not None], 0), [0.025, 0.975])
     return Cell(estimate, float(low), float(high), len(group.samples))
+
+
+def dataset_of(source: str) -> str:
+    """What counts as one dataset in the paper's averages: the in-context-learning sources are one."""
+    return "icl" if source.startswith("icl_") else source
 
 
 def _by_source(group: Group) -> dict[tuple[str, str], list[tuple[float, str]]]:

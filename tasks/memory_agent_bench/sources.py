@@ -85,8 +85,3 @@ _LONGEST = {
 def longest_of(name: str) -> int | None:
     """The official limit of a source's contexts in tokens; None where it has none."""
     return next((limit for pattern, limit in _LONGEST.items() if fnmatchcase(name, pattern)), None)
-
-
-def dataset_of(name: str) -> str:
-    """What counts as one dataset in the paper's averages: the in-context-learning sources are one."""
-    return "icl" if name.startswith("icl_") else name

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from deltamem_eval.tasks.builders.facts import Fact, Slots, conflicts, parse_facts, slot_candidates
-from deltamem_eval.tasks.builders.relations import prefixes, split_statement
+from deltamem_eval.numbered_facts import Fact, Slots, parse_facts, slot_candidates
+from deltamem_eval.relations import prefixes, split_statement
+from deltamem_eval.tasks.builders.facts import conflicts
 
 from shared import shared
 
@@ -107,6 +108,6 @@ def test_the_benchmarks_own_rows(
 def test_rules_do_nearly_as_well_without_the_templates(
     size: str, least: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deltamem_eval.tasks.builders.facts.prefixes", lambda question: [])
-    monkeypatch.setattr("deltamem_eval.tasks.builders.facts.split_statement", lambda statement: None)
+    monkeypatch.setattr("deltamem_eval.numbered_facts.prefixes", lambda question: [])
+    monkeypatch.setattr("deltamem_eval.numbered_facts.split_statement", lambda statement: None)
     assert conflicts(real_row(f"factconsolidation_sh_{size}")).newest_right >= least

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from deltamem_eval.errors import UserError
+from deltamem_eval.numbered_facts import Slots, parse_facts
 from deltamem_eval.tasks.builders.common import Settings
-from deltamem_eval.tasks.builders.facts import Slots, conflicts, parse_facts
+from deltamem_eval.tasks.builders.facts import conflicts
 from deltamem_eval.tasks.builders.mquake import HEADER, factconsolidation
 from deltamem_eval.tasks.memory_agent_bench.rows import check_row, evidence_of
 
