@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
 STAMP := $(VENV)/.installed
-SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*.safetensors' 2>/dev/null)
+SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' 2>/dev/null)
 
 .PHONY: run test lint types bench embedded results tables evidence clean
 
