@@ -6,9 +6,9 @@ import copy
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from deltamem_eval.attention import can_share, reading
@@ -19,6 +19,7 @@ from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "embedded"
+T = TypeVar("T")
 _FILES = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")  # those that decide answers
 
 
@@ -156,7 +157,11 @@ class Backbone:
         start = 0
         while start < len(order):
             rows = order[start : start + self.batch_size]
-            batch = self._try_batch([requests[row] for row in rows], prefix, before_batch)
+            batch = self.try_batch(
+                len(rows),
+                partial(self._generate_batch, [requests[row] for row in rows], prefix),
+                before_batch,
+            )
             if batch is None:
                 continue
             done.update(zip(rows, batch, strict=True))
@@ -172,19 +177,20 @@ class Backbone:
                 f"choose a longer model"
             )
 
-    def _try_batch(
-        self, requests: list[Request], prefix: Prefix | None, before_batch: Callable[[int], None] | None
-    ) -> list[Continuation] | None:
-        """One batch, or None after halving the batch size because memory ran out."""
+    def try_batch(self, rows: int, work: Callable[[], T], before: Callable[[int], None] | None) -> T | None:
+        """The result of a batch of so many rows, or None after halving the batch size because memory ran out.
+
+        before: called with the number of rows first.
+        """
         try:
-            if before_batch is not None:
-                before_batch(len(requests))
-            return self._generate_batch(requests, prefix)
+            if before is not None:
+                before(rows)
+            return work()
         except RuntimeError as error:
-            if not is_out_of_memory(error) or len(requests) == 1:
+            if not is_out_of_memory(error) or rows == 1:
                 raise
-            self.batch_size = len(requests) // 2
-            self.notices.append(f"out of memory at {len(requests)} rows: batch size is now {self.batch_size}")
+            self.batch_size = rows // 2
+            self.notices.append(f"out of memory at {rows} rows: batch size is now {self.batch_size}")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
             return None

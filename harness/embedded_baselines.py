@@ -89,9 +89,9 @@ def _report(name: str) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def _held_out(backbone: Backbone, rungs: Sequence[Rung], seed: int, in_prompt: bool) -> list[Example]:
+def _held_out(backbone: Backbone, rungs: Sequence[Rung], seed: int) -> list[Example]:
     """Training episodes that no training draws, short and long ones."""
-    source = FreshEpisodes(backbone.encode, seed + 2, rungs, in_prompt=in_prompt)
+    source = FreshEpisodes(backbone.encode, seed + 2, rungs, in_prompt=True)
     first = sum(rung.updates for rung in rungs[:-1])
     return [item for step in (0, 1, first, first + 1) for item in source.batch(step)]
 
@@ -104,7 +104,7 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
 
     config = MemGenConfig(hidden=backbone.shape().hidden)
     source = FreshEpisodes(backbone.encode, seed, WEAVER_RUNGS, in_prompt=True)
-    held_out = _held_out(backbone, WEAVER_RUNGS, seed, in_prompt=True)
+    held_out = _held_out(backbone, WEAVER_RUNGS, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
         settings = _settings(rate, updates, WEAVER_RUNGS, seed)
@@ -129,7 +129,7 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
 
     rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
     source = FreshEpisodes(backbone.encode, seed, STATIC_RUNGS, in_prompt=True)
-    held_out = _held_out(backbone, STATIC_RUNGS, seed, in_prompt=True)
+    held_out = _held_out(backbone, STATIC_RUNGS, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
         settings = _settings(rate, updates, STATIC_RUNGS, seed)
@@ -167,7 +167,7 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     shape = backbone.shape()
     config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
     texts = corpus(backbone, seed)
-    held_out = _held_out(backbone, STATIC_RUNGS, seed, in_prompt=True)
+    held_out = _held_out(backbone, STATIC_RUNGS, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
         settings = replace(_settings(rate, updates, STATIC_RUNGS, seed), batch=MLP_POSITIONS)

@@ -81,7 +81,7 @@ def estimate(request: Request, meter: Meter, tflops: float) -> Table:
     from deltamem_eval.session import make_task
 
     task = make_task(request)
-    task.prepare(meter)  # type: ignore[arg-type]
+    task.prepare(meter)
     seeds = list(request.seeds if task.seeded else request.seeds[:1])
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     sums: dict[tuple[str, str], _Sum] = {}

@@ -46,6 +46,12 @@ def hash_weights(folder: str | Path) -> str:
     return hash_files(found)
 
 
+def sha256_of(file: Path) -> str:
+    """The whole SHA-256 of a file, as publishers state it."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def hash_files(paths: Iterable[Path]) -> str:
     """Hash of files' names and contents, in order of name."""
     digest = hashlib.sha256()

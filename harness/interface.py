@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -213,6 +213,15 @@ class MemoryMethod(ABC):
         """Take everything off the backbone again, leaving it as it was."""
 
 
+class TokenCounter(Protocol):
+    """What a task may ask of a backbone before episodes are made: its name, and lengths in tokens."""
+
+    name: str
+
+    def length(self, text: str) -> int:
+        """Tokens of a text."""
+
+
 class Task(ABC):
     """A benchmark: episodes, and the scores of answers.
 
@@ -227,7 +236,7 @@ class Task(ABC):
     seeded: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {}
 
-    def prepare(self, backbone: Backbone) -> None:  # noqa: B027 - most tasks ask nothing of it
+    def prepare(self, backbone: TokenCounter) -> None:  # noqa: B027 - most tasks ask nothing of it
         """Told the backbone before episodes are made and the identity is asked for."""
 
     @abstractmethod

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def _verdict(
     """The judged metrics of one answer, or None where the judge fails or answers nonsense to the end."""
     for attempt in range(TRIES):
         try:
-            return _judged(lambda prompt, most, n=attempt: replies.ask(prompt, most, n), query, sample)  # type: ignore[misc]
+            return _judged(partial(replies.ask, attempt=attempt), query, sample)
         except NonsenseError as error:
             note(f"{sample.query}: the judge's reply is no verdict ({error})")
         except EndpointError as error:

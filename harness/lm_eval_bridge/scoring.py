@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from deltamem_eval.attention import can_share, reading
-from deltamem_eval.backbone import Backbone, Continuation, Prefix, Request, is_out_of_memory
+from deltamem_eval.backbone import Backbone, Continuation, Prefix, Request
 from deltamem_eval.errors import UserError
 from torch import Tensor
 
@@ -101,29 +102,12 @@ def _score(
     start = 0
     while start < len(order):
         members = order[start : start + backbone.batch_size]
-        batch = _try_batch(backbone, [rows[index] for index in members], prefix, before_batch)
+        work = partial(_score_batch, backbone, [rows[index] for index in members], prefix)
+        batch = backbone.try_batch(len(members), work, before_batch)
         if batch is not None:
             found.update(zip(members, batch, strict=True))
             start += len(members)
     return [found[index] for index in range(len(rows))]
-
-
-def _try_batch(
-    backbone: Backbone, rows: list[_Row], prefix: Prefix | None, before_batch: Place | None
-) -> list[Scored] | None:
-    """One batch, or None after halving the batch size because memory ran out."""
-    try:
-        if before_batch is not None:
-            before_batch(len(rows))
-        return _score_batch(backbone, rows, prefix)
-    except RuntimeError as error:
-        if not is_out_of_memory(error) or len(rows) == 1:
-            raise
-        backbone.batch_size = len(rows) // 2
-        backbone.notices.append(f"out of memory at {len(rows)} rows: batch size is now {backbone.batch_size}")
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        return None
 
 
 @torch.no_grad()

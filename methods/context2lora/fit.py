@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import TYPE_CHECKING
 
-from deltamem_eval.methods.training import answer_batch, answer_loss
+from deltamem_eval.methods.training import TrainSettings, answer_batch, answer_loss, rate
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -35,11 +35,11 @@ def fit_pairs(
     parameters = lora.parameters()
     optimiser = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.0)
     rng = Random(f"context2lora/{seed}")
-    value = 0.0
+    value, settings = 0.0, TrainSettings(steps=steps, warmup=_WARMUP)
     with torch.enable_grad():
         for step in range(steps):
             for group in optimiser.param_groups:
-                group["lr"] = lr * _rate(step, steps)
+                group["lr"] = lr * rate(step, settings)
             chosen = [pairs[rng.randrange(len(pairs))] for _ in range(batch)]
             loss = answer_loss(backbone.model, *answer_batch(chosen, _ANSWER, backbone.device))
             value = float(loss.detach())
@@ -50,10 +50,3 @@ def fit_pairs(
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
     return value
-
-
-def _rate(step: int, steps: int) -> float:
-    warm = max(round(_WARMUP * steps), 1)
-    if step < warm:
-        return (step + 1) / warm
-    return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(steps - warm, 1)))

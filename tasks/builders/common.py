@@ -158,7 +158,7 @@ def write_rows(rows: Iterable[Row], file: Path) -> None:
     try:
         _write(list(rows), temporary)
         temporary.chmod(0o644)
-        os.replace(temporary, file)  # noqa: PTH105 - atomic, and named so
+        temporary.replace(file)
     except OSError as error:
         raise UserError(f"{file} cannot be written: {error.strerror or error}") from None
     finally:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import sha256_of
 from deltamem_eval.tasks.memory_agent_bench.sources import CATEGORIES
 
 REPOSITORY = "ai-hyz/MemoryAgentBench"
@@ -49,7 +49,7 @@ def find_split(split: SplitFile, folder: str) -> Path:
     """
     found = _local(split, Path(folder)) if folder else _download(split)
     if found.suffix == ".parquet" and split.sha256 is not None:
-        own = hashlib.sha256(found.read_bytes()).hexdigest()
+        own = sha256_of(found)
         if own != split.sha256:
             raise UserError(
                 f"{found} is not the pinned {split.path}: sha256 {own[:16]}…, expected {split.sha256[:16]}…; "

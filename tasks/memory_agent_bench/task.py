@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from deltamem_eval.errors import UserError, unknown
-from deltamem_eval.interface import Episode, Query, Task
+from deltamem_eval.hashing import sha256_of
+from deltamem_eval.interface import Episode, Query, Task, TokenCounter
 from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS, find_split
 from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, score
 from deltamem_eval.tasks.memory_agent_bench.prompts import PROMPT_VERSION
 from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS
 from deltamem_eval.tasks.memory_agent_bench.rows import Row, episode_from_row, load_rows
 from deltamem_eval.tasks.memory_agent_bench.sources import source_of
-
-if TYPE_CHECKING:
-    from deltamem_eval.backbone import Backbone
 
 
 class _Rows(Task):
@@ -34,7 +31,7 @@ class _Rows(Task):
         self._count: Callable[[str], int] = len
         self._counter = "characters"
 
-    def prepare(self, backbone: Backbone) -> None:
+    def prepare(self, backbone: TokenCounter) -> None:
         """Count tokens as the official protocol does where its tokenizer is at hand, else by the backbone."""
         if self._protocol == "official":
             self._count, self._counter = _official_counter() or (
@@ -102,7 +99,7 @@ class RowsTask(_Rows):
             yield self._path.stem, index, row
 
     def _files(self) -> dict[str, Any]:
-        return {"file": self._path.name, "sha256": _sha256(self._path)}
+        return {"file": self._path.name, "sha256": sha256_of(self._path)}
 
 
 class MemoryAgentBenchTask(_Rows):
@@ -143,12 +140,8 @@ class MemoryAgentBenchTask(_Rows):
             raise UserError(f"no row is of {' or '.join(self._sources)} in {', '.join(self._paths)}")
 
     def _files(self) -> dict[str, Any]:
-        hashes = {split: _sha256(path) for split, path in self._paths.items()}
+        hashes = {split: sha256_of(path) for split, path in self._paths.items()}
         return {"revision": REVISION, "sha256": hashes, "sources": list(self._sources)}
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _official_counter() -> tuple[Callable[[str], int], str] | None:
@@ -157,6 +150,6 @@ def _official_counter() -> tuple[Callable[[str], int], str] | None:
         import tiktoken
 
         encoding = tiktoken.get_encoding("o200k_base")
-    except Exception:  # not installed, or not cached and offline: tiktoken raises what requests raises
+    except (ImportError, OSError, ValueError):  # not installed, not cached and offline, or damaged
         return None
     return lambda text: len(encoding.encode(text, allowed_special={"<|endoftext|>"})), "o200k_base"

@@ -1,6 +1,5 @@
 """HotpotQA: its file, its evidence, its scores, and a run from end to end."""
 
-import copy
 import json
 from collections import Counter
 from pathlib import Path
@@ -13,7 +12,7 @@ from deltamem_eval.tasks.hotpotqa.task import PROMPT_VERSION, HotpotQaTask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import shared
+from shared import changed, shared
 
 
 def row(name: str = "h1", answer: str = "Oslo") -> dict[str, Any]:
@@ -151,15 +150,7 @@ def test_evidence_is_always_made_of_chunks(
 
 def broken(*path: Any, value: Any = None, drop: bool = False) -> list[dict[str, Any]]:
     """A file's value with the field at `path` of its row replaced or removed."""
-    made = copy.deepcopy(row())
-    place: Any = made
-    for step in path[:-1]:
-        place = place[step]
-    if drop:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return [row("h0"), made]
+    return [row("h0"), changed(row(), *path, to=value, drop=drop)]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """LoCoMo: its file, its dates and evidence, its scores, and a run from end to end."""
 
-import copy
 import json
 from calendar import month_name
 from collections import Counter
@@ -18,7 +17,7 @@ from deltamem_eval.tasks.locomo.task import LocomoTask, parse_categories
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared import shared
+from shared import changed, shared
 
 ALL = "1,2,3,4,5"
 COUNTS = {"multi-hop": 282, "temporal": 321, "open-domain": 96, "single-hop": 841, "adversarial": 446}
@@ -285,15 +284,7 @@ def test_f1_is_symmetric_and_whole_for_itself(said: str, gold: str) -> None:
 
 def broken(*path: Any, value: Any = None, drop: bool = False) -> list[dict[str, Any]]:
     """A file's value with the field at `path` of its sample replaced or removed."""
-    made = copy.deepcopy(sample())
-    place: Any = made
-    for step in path[:-1]:
-        place = place[step]
-    if drop:
-        del place[path[-1]]
-    else:
-        place[path[-1]] = value
-    return [made]
+    return [changed(sample(), *path, to=value, drop=drop)]
 
 
 FIRST = ("conversation", "session_1", 0)
