@@ -17,8 +17,9 @@ from typing import Any
 
 from deltamem_eval.backbone import embedded_folder
 from deltamem_eval.display import Display
+from deltamem_eval.reports.render import to_markdown
 from deltamem_eval.reports.summary import summary_table
-from deltamem_eval.reports.table import Table, to_markdown
+from deltamem_eval.reports.table import Table
 from deltamem_eval.session import Request, check, execute
 
 METHODS = ("vanilla", "bm25-rag", "llmlingua2", "memorybank")

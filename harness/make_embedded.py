@@ -32,8 +32,8 @@ CARD = "MODEL_CARD.md"
 def evaluate(weights: Path, scratch: Path, device: str) -> str:
     """The result table of every policy from its state alone, with its controls, as Markdown."""
     from deltamem_eval.display import Display
+    from deltamem_eval.reports.render import to_markdown
     from deltamem_eval.reports.summary import summary_table
-    from deltamem_eval.reports.table import to_markdown
     from deltamem_eval.session import Request, check, execute
 
     runs = []

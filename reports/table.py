@@ -1,15 +1,9 @@
-"""One table model, and its renderers: terminal, Markdown, CSV, JSON."""
+"""One table model: every format prints the same one."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
-
-if TYPE_CHECKING:
-    from rich.table import Table as RichTable
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 Kind = Literal[
     "text", "percent", "share", "points", "count", "millions", "bytes", "seconds", "probability", "hours"
@@ -28,23 +22,32 @@ class Column:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with its 95 % interval and the number of questions behind it; None is shown as a dash."""
+    """A value with its 95 % interval and the number of questions behind it; None is shown as a dash.
+
+    note: a remark on this cell alone, shown as a numbered footnote. runs: names of the runs it came from.
+    """
 
     value: float | str | None
     low: float | None = None
     high: float | None = None
     n: int | None = None
+    note: str | None = None
+    runs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns, with a caption and footnotes."""
+    """Rows of cells under columns, with a caption and footnotes.
+
+    name: what its files are called. keys: how many leading columns say what a row is about.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[tuple[Cell, ...], ...]
     caption: str
     footnotes: tuple[str, ...] = field(default_factory=tuple)
+    name: str = "table"
 
 
 def without_empty(table: Table) -> Table:
@@ -98,73 +101,17 @@ def _bytes(value: float) -> str:
     return f"{value:.1f} GiB"
 
 
-def to_terminal(table: Table) -> RichTable:
-    """A rich table. Texts are shown as they are, never as markup."""
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    table = without_empty(table)
-    made = RichTable(title=Text(table.title), caption=Text(_notes(table)), caption_justify="left")
-    for column in table.columns:
-        made.add_column(Text(column.heading), justify="left" if column.kind == "text" else "right")
+def marks(table: Table) -> dict[str, int]:
+    """The notes of single cells, numbered in reading order; equal notes share a number."""
+    found: dict[str, int] = {}
     for row in table.rows:
-        made.add_row(
-            *(Text(show(cell, column.kind)) for cell, column in zip(row, table.columns, strict=True))
-        )
-    return made
+        for cell in row:
+            if cell.note is not None:
+                found.setdefault(cell.note, len(found) + 1)
+    return found
 
 
-def to_markdown(table: Table) -> str:
-    """A Markdown table, its caption below."""
-
-    def line(texts: list[str]) -> str:
-        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |\n"
-
-    table = without_empty(table)
-    head = line([column.heading for column in table.columns])
-    rule = line(["---" if column.kind == "text" else "---:" for column in table.columns])
-    body = "".join(
-        line([show(cell, column.kind) for cell, column in zip(row, table.columns, strict=True)])
-        for row in table.rows
-    )
-    return f"**{table.title}**\n\n{head}{rule}{body}\n{_notes(table)}\n"
-
-
-def to_csv(table: Table) -> str:
-    """CSV with plain numbers; a cell with an interval also has columns `_low`, `_high` and `_n`."""
-    wide = [
-        any(row[index].low is not None or row[index].n is not None for row in table.rows)
-        for index in range(len(table.columns))
-    ]
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    heads: list[str] = []
-    for column, spread in zip(table.columns, wide, strict=True):
-        heads += [column.key] + ([f"{column.key}_{part}" for part in ("low", "high", "n")] if spread else [])
-    writer.writerow(heads)
-    for row in table.rows:
-        values: list[object] = []
-        for cell, spread in zip(row, wide, strict=True):
-            values += [cell.value] + ([cell.low, cell.high, cell.n] if spread else [])
-        writer.writerow(["" if value is None else value for value in values])
-    return stream.getvalue()
-
-
-def to_json(table: Table) -> str:
-    """JSON: title, caption, footnotes, columns, and rows as objects of cells by column key."""
-    rows = [
-        {column.key: asdict(cell) for cell, column in zip(row, table.columns, strict=True)}
-        for row in table.rows
-    ]
-    value = {
-        "title": table.title,
-        "caption": table.caption,
-        "footnotes": list(table.footnotes),
-        "columns": [asdict(column) for column in table.columns],
-        "rows": rows,
-    }
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-
-
-def _notes(table: Table) -> str:
-    return " ".join([table.caption, *table.footnotes])
+def notes(table: Table) -> str:
+    """Caption, footnotes and numbered notes as one text."""
+    numbered = (f"({number}) {note}" for note, number in marks(table).items())
+    return " ".join([table.caption, *table.footnotes, *numbered])

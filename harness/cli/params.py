@@ -16,7 +16,7 @@ def params(
     """Count the parameters that each method adds, from a config alone, beside the paper's numbers."""
     from deltamem_eval.cli.run import print_table
     from deltamem_eval.reports.parameters import parameter_table
-    from deltamem_eval.reports.table import to_json
+    from deltamem_eval.reports.render import to_json
     from deltamem_eval.shapes import find_shape
 
     table = parameter_table(*find_shape(model))

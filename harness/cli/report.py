@@ -20,12 +20,11 @@ def report(
     """Print one table of several runs: accuracy, lift, difference from vanilla at the same window, cost."""
     from deltamem_eval.reports.averages import averages_table
     from deltamem_eval.reports.matrix import matrix_table
+    from deltamem_eval.reports.render import WRITERS
     from deltamem_eval.reports.summary import summary_table
-    from deltamem_eval.reports.table import to_csv, to_json, to_markdown
 
-    writers = {"markdown": to_markdown, "csv": to_csv, "json": to_json}
-    if form not in ("text", *writers):
-        raise UserError(f"no format {form!r}: there are text, {', '.join(writers)}")
+    if form not in ("text", *WRITERS):
+        raise UserError(f"no format {form!r}: there are text, {', '.join(WRITERS)}")
     missing = [path for path in runs if not (path / "run.json").is_file()]
     if missing:
         raise UserError(f"{missing[0]} is not a run's folder: it holds no run.json")
@@ -44,4 +43,4 @@ def report(
 
             print_table(made)
         else:
-            typer.echo(writers[form](made), nl=False)
+            typer.echo(WRITERS[form](made), nl=False)

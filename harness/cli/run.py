@@ -96,7 +96,7 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
 
 def _estimate(requests: list[Request], tflops: float, as_json: bool) -> None:
     from deltamem_eval.estimate import Meter, estimate
-    from deltamem_eval.reports.table import to_json
+    from deltamem_eval.reports.render import to_json
 
     if tflops <= 0:
         raise UserError(f"--tflops must be above 0, not {tflops}")
@@ -124,8 +124,8 @@ def _execute(request: Any, folder: Path, quiet: bool) -> None:
 
 def _print(folders: list[Path], as_json: bool) -> None:
     from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.render import to_json
     from deltamem_eval.reports.summary import summary_table
-    from deltamem_eval.reports.table import to_json
 
     table = summary_table(folders)
     if as_json:
@@ -138,7 +138,7 @@ def _print(folders: list[Path], as_json: bool) -> None:
 
 def print_table(table: Table) -> None:
     """A table as wide as the terminal, or 200 columns where there is none."""
-    from deltamem_eval.reports.table import to_terminal
+    from deltamem_eval.reports.render.terminal import to_terminal
     from rich.console import Console
 
     console = Console()

@@ -4,7 +4,9 @@ import csv
 import io
 import json
 
-from deltamem_eval.reports.table import Cell, Column, Table, to_csv, to_json, to_markdown, to_terminal
+from deltamem_eval.reports.render import to_csv, to_json, to_markdown
+from deltamem_eval.reports.render.terminal import to_terminal
+from deltamem_eval.reports.table import Cell, Column, Table
 from rich.console import Console
 
 TABLE = Table(

@@ -1,0 +1,15 @@
+"""One table, every format: each writer takes a `Table` and gives text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from deltamem_eval.reports.render.markdown import to_markdown
+from deltamem_eval.reports.render.plain import to_csv, to_json
+from deltamem_eval.reports.table import Table
+
+WRITERS: Mapping[str, Callable[[Table], str]] = {
+    "markdown": to_markdown,
+    "csv": to_csv,
+    "json": to_json,
+}

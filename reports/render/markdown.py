@@ -1,0 +1,21 @@
+"""A table in Markdown."""
+
+from __future__ import annotations
+
+from deltamem_eval.reports.table import Table, notes, show, without_empty
+
+
+def to_markdown(table: Table) -> str:
+    """A Markdown table, its caption below."""
+
+    def line(texts: list[str]) -> str:
+        return "| " + " | ".join(text.replace("|", "\\|") for text in texts) + " |\n"
+
+    table = without_empty(table)
+    head = line([column.heading for column in table.columns])
+    rule = line(["---" if column.kind == "text" else "---:" for column in table.columns])
+    body = "".join(
+        line([show(cell, column.kind) for cell, column in zip(row, table.columns, strict=True)])
+        for row in table.rows
+    )
+    return f"**{table.title}**\n\n{head}{rule}{body}\n{notes(table)}\n"
