@@ -3,7 +3,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
 STAMP := $(VENV)/.installed
-SOURCES := $(shell find harness methods tasks reports -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' 2>/dev/null)
+SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
 .PHONY: run test lint types bench embedded results tables evidence clean
 

@@ -205,6 +205,11 @@ class MemoryMethod(ABC):
         """Added parameters as loaded; differs from `overhead` where trained weights chose another size."""
         return self.overhead(shape, options)
 
+    @property
+    def capacity(self) -> int | None:
+        """Associations under orthogonal keys that one layer's state holds exactly; None for no such bound."""
+        return None
+
     def trained_tensors(self) -> Iterable[Tensor]:
         """The added tensors that were loaded, as `added` counts them; none for a method without."""
         return ()
@@ -214,12 +219,19 @@ class MemoryMethod(ABC):
 
 
 class TokenCounter(Protocol):
-    """What a task may ask of a backbone before episodes are made: its name, and lengths in tokens."""
+    """What a task may ask of a backbone before episodes are made: its name, and how it counts tokens.
+
+    positions: the longest sequence it may see, in tokens.
+    """
 
     name: str
+    positions: int
 
     def length(self, text: str) -> int:
         """Tokens of a text."""
+
+    def last(self, text: str, tokens: int) -> str:
+        """The end of a text: its last `tokens` tokens, all of it where it has no more."""
 
 
 class Task(ABC):
@@ -227,7 +239,7 @@ class Task(ABC):
 
     primary: name of the metric that tables show. higher_is_better holds for it. defaults: the task's options
     with their default values; the constructor takes them as keywords. seeded: whether the seed changes the
-    episodes; where it does not, one seed is run.
+    episodes; where it does not, one seed is run. system: the message that opens every prompt, empty for none.
     """
 
     name: ClassVar[str]
@@ -235,6 +247,7 @@ class Task(ABC):
     primary: ClassVar[str] = "accuracy"
     seeded: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {}
+    system: str = ""
 
     def prepare(self, backbone: TokenCounter) -> None:  # noqa: B027 - most tasks ask nothing of it
         """Told the backbone before episodes are made and the identity is asked for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deltamem_eval.cells import Cell
@@ -92,6 +93,7 @@ def run_cell(
     place = store.cell(identity)
     if place.finished:
         return
+    store.keep_contexts(episodes)
     done = {sample.query for sample in place.samples()}
     total = sum(len(episode.queries) for episode in episodes)
     progress.cell(cell, total, len(done))
@@ -123,7 +125,7 @@ def run_cell(
 
 
 def _effective(method: MemoryMethod, backbone: Backbone, cell: Cell) -> dict[str, Any]:
-    setting = _setting(method.label(cell.options), backbone)
+    setting = _setting(method.label(cell.options), backbone) | {"capacity": method.capacity}
     try:
         added = asdict(method.added(backbone.shape(), cell.options))
     except Exception as error:  # a plug-in that cannot count itself has answered all the same
@@ -180,11 +182,10 @@ def _run_episode(
         began = time.perf_counter()
         answers, held = _answers(method, snapshot, batch)
         seconds = (time.perf_counter() - began) / len(batch)
+        pairs = list(zip(batch, answers, strict=True))
         place.append(
-            [
-                _sample(task, episode, query, answer, write_seconds, seconds, held)
-                for query, answer in zip(batch, answers, strict=True)
-            ]
+            [_sample(task, episode, query, answer, write_seconds, seconds, held) for query, answer in pairs],
+            {query.id: answer.visible for query, answer in pairs if answer.status == "ok"},
         )
         progress.answered(episode, len(batch))
 
@@ -235,6 +236,8 @@ def _sample(
     held: dict[str, int],
 ) -> Sample:
     metadata = query.metadata
+    metrics = task.score(query, answer.text) if answer.status == "ok" else {}
+    broken = _not_numbers(metrics)
     extras = (
         "associations",
         "updates",
@@ -249,12 +252,12 @@ def _sample(
         query=query.id,
         source=episode.source,
         category=episode.category,
-        cluster=hash_text(episode.context),
-        status=answer.status,
-        error=answer.error,
+        cluster=hash_text(episode.context or query.id),  # questions without a context share none
+        status="failed" if broken else answer.status,
+        error=broken or answer.error,
         answer=answer.text,
         targets=list(query.targets),
-        metrics=task.score(query, answer.text) if answer.status == "ok" else {},
+        metrics={} if broken else metrics,
         prompt_hash=answer.prompt_hash,
         target_hash=hash_json(list(query.targets)),
         prompt_tokens=answer.prompt_tokens,
@@ -269,6 +272,12 @@ def _sample(
         memory_bytes=held,
         extras={name: metadata[name] for name in extras if name in metadata},
     )
+
+
+def _not_numbers(metrics: Mapping[str, float]) -> str | None:
+    """What is wrong with metrics that are no finite numbers; None where all are."""
+    wrong = [f"{name} is {value}" for name, value in metrics.items() if not isfinite(value)]
+    return f"the task's score is no number: {', '.join(wrong)}" if wrong else None
 
 
 def _share(evidence: list[str] | None, visible: str | None) -> float | None:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltamem_eval.reports.summary import Group, accuracy_of, load_groups
+from deltamem_eval.reports.summary import Group, accuracy_of, caption_of, controls_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
+from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import RESAMPLES, cluster_bootstrap
 
 if TYPE_CHECKING:
@@ -34,9 +35,18 @@ _FOOTNOTES = (
 
 def averages_table(paths: Sequence[Path]) -> Table:
     """Both averages of every method, control and window of some runs. Raises UserError as `load_groups`."""
-    groups, _ = load_groups(paths)
+    groups, records = load_groups(paths)
     rows = tuple(_row(group) for group in groups)
-    return Table("Averages", _COLUMNS, rows, f"{len(groups)} settings.", _FOOTNOTES)
+    return Table(
+        "Averages",
+        _COLUMNS,
+        rows,
+        caption_of(groups, records),
+        (*_FOOTNOTES, *partial_notes(paths)),
+        name="averages",
+        within=("window",),
+        aside=controls_of(rows),
+    )
 
 
 def _row(group: Group) -> tuple[Cell, ...]:
@@ -45,8 +55,8 @@ def _row(group: Group) -> tuple[Cell, ...]:
     weighted = cluster_bootstrap(scores, clusters)
     categories = {sample.category for _, sample in group.samples}
     return (
-        Cell(group.label),
-        Cell("all that fits" if group.window is None else str(group.window)),
+        Cell(group.label, runs=group.runs),
+        Cell(group.window_text),
         macro_average(group),
         Cell(weighted.estimate, weighted.low, weighted.high, weighted.n),
         Cell(float(len(categories))),

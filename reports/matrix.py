@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from deltamem_eval.reports.summary import BREAKDOWNS, summary_table
-from deltamem_eval.reports.table import Cell, Column, Table, show
+from deltamem_eval.reports.summary import BREAKDOWNS, controls_of, summary_table
+from deltamem_eval.reports.table import Cell, Column, Table
+from deltamem_eval.reports.unfinished import partial_notes
 
 ALPHA = 0.05
 _NOTE = (
@@ -24,21 +26,30 @@ def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
     for row in long.rows:
         named = dict(zip(keys, row, strict=True))
         line = lines.setdefault((str(named["method"].value), str(named["window"].value)), {})
-        line[str(named[by].value)] = Cell(show(named["accuracy"], "percent") + _mark(named))
+        line[str(named[by].value)] = replace(named["accuracy"], mark=_mark(named))
     columns = (
         Column("method", "method"),
         Column("window", "window"),
-        *(Column(value, f"{value} % [95 %]") for value in values),
+        *(Column(value, f"{value} % [95 %]", "percent", True) for value in values),
     )
     rows = tuple(
         (Cell(method), Cell(window), *(line.get(value, Cell(None)) for value in values))
         for (method, window), line in lines.items()
     )
-    return Table(f"Accuracy by {BREAKDOWNS[by]}", columns, rows, long.caption, (long.footnotes[0], _NOTE))
+    return Table(
+        f"Accuracy by {BREAKDOWNS[by]}",
+        columns,
+        rows,
+        long.caption,
+        (long.footnotes[0], _NOTE, *partial_notes(paths)),
+        name=f"accuracy-by-{by.replace('_', '-')}",
+        within=("window",),
+        aside=controls_of(rows),
+    )
 
 
 def _mark(named: dict[str, Cell]) -> str:
     p_value, difference = named["p_vanilla"].value, named["over_vanilla"].value
     if not isinstance(p_value, float) or not isinstance(difference, float) or p_value >= ALPHA:
         return ""
-    return " ▲" if difference > 0 else " ▼"
+    return "▲" if difference > 0 else "▼"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from deltamem_eval.errors import UserError
 from deltamem_eval.overhead import ModelShape
 from deltamem_eval.registry import METHODS
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, PrintedParameters
+from deltamem_eval.reports.summary import Group, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 
 _COLUMNS = (
@@ -52,9 +56,52 @@ def parameter_table(name: str, shape: ModelShape) -> Table:
     caption = (
         f"Added parameters on {name}: {shape.parameters:,} parameters of its own, tied weights counted once."
     )
-    return Table("Parameter overhead", _COLUMNS, tuple(rows), caption, tuple(notes))
+    return Table("Parameter overhead", _COLUMNS, tuple(rows), caption, tuple(notes), name="parameters")
 
 
 def _mismatch(method: str, printed: PrintedParameters, share: float) -> str:
     own = f"its own {printed.added / 1e6:,.2f}M are {100 * share:.2f} % of this backbone"
     return f"{method}: the paper prints {100 * printed.share:.2f} %, but {own}."
+
+
+def run_parameters_table(paths: Sequence[Path]) -> Table:
+    """What each method of some runs added to the backbone it ran on, as loaded, beside the paper's figure 4.
+
+    A method whose parameters could not be counted has a row of dashes. Raises UserError as `load_groups`.
+    """
+    groups, records = load_groups(paths)
+    models = {str(record.identity["weights"]): str(record.identity["model"]) for record in records}
+    several = len({group.backbone[0] for group in groups}) > 1
+    found: dict[str, tuple[Cell, ...]] = {}
+    for group in groups:
+        if group.control is None:
+            name = models[group.backbone[0]]
+            label = f"{group.label} on {name}" if several else group.label
+            printed = PARAMETERS.get(group.method) if name == BACKBONE else None
+            found.setdefault(label, _run_row(label, group, printed))
+    sizes = sorted({f"{models[weights]}: {_size(groups, weights)}" for weights in models})
+    caption = f"Added parameters as loaded. Backbone, tied weights counted once: {'; '.join(sizes)}."
+    return Table("Parameter overhead", _COLUMNS, tuple(found.values()), caption, name="parameters")
+
+
+def _run_row(label: str, group: Group, printed: PrintedParameters | None) -> tuple[Cell, ...]:
+    found = group.effective.get("overhead") or {}
+    trainable, stored, backbone = found.get("trainable"), found.get("stored"), found.get("backbone")
+    return (
+        Cell(label, runs=group.runs),
+        Cell(trainable),
+        Cell(stored),
+        Cell(stored / backbone if backbone and stored is not None else None),
+        Cell(printed.added if printed else None),
+        Cell(printed.share if printed else None),
+        Cell(trainable - printed.added if printed and trainable is not None else None),
+    )
+
+
+def _size(groups: Sequence[Group], weights: str) -> str:
+    sizes = {
+        int(group.effective["overhead"]["backbone"])
+        for group in groups
+        if group.backbone[0] == weights and group.effective.get("overhead")
+    }
+    return " or ".join(f"{size:,}" for size in sorted(sizes)) or "unknown"

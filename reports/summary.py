@@ -12,6 +12,7 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.reports.table import Cell, Column, Table
+from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import cluster_bootstrap, holm, paired_bootstrap, sign_flip
 from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
 
@@ -46,6 +47,7 @@ BREAKDOWNS = {
     "window_share": "window / context",
 }
 Pairs = dict[tuple[str, str], float]
+Members = list[tuple[str, Sample]]
 _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
 
 
@@ -61,6 +63,7 @@ class Group:
     samples: tuple[tuple[str, Sample], ...]
     effective: dict[str, Any]
     told: str = ""
+    runs: tuple[str, ...] = ()
 
     @property
     def method(self) -> str:
@@ -85,6 +88,11 @@ class Group:
         return str(self.setting["weights"]), str(self.setting["dtype"])
 
     @property
+    def window_text(self) -> str:
+        """The window as tables print it."""
+        return "all that fits" if self.window is None else str(self.window)
+
+    @property
     def label(self) -> str:
         """Method, what tells it from another of its name, and control in brackets."""
         name = str(self.effective.get("label", self.method)) + self.told
@@ -100,6 +108,7 @@ def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
     settings: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     records: list[CellRecord] = []
     seen: dict[str, str] = {}
+    runs: defaultdict[str, list[str]] = defaultdict(list)
     for path in paths:
         for record, samples in read_cells(path):
             identity = record.identity
@@ -109,10 +118,14 @@ def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
             scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
             found[hash_json(setting)] += [(scope, sample) for sample in samples]
             settings[hash_json(setting)] = setting, record.effective
+            runs[hash_json(setting)].append(f"{path.name}/{cell_hash(identity)}")
             records.append(record)
     if not found:
         raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
-    groups = [Group(setting, tuple(found[key]), effective) for key, (setting, effective) in settings.items()]
+    groups = [
+        Group(setting, tuple(found[key]), effective, runs=tuple(runs[key]))
+        for key, (setting, effective) in settings.items()
+    ]
     return sorted(_told_apart(groups), key=_order), records
 
 
@@ -179,7 +192,21 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
     p_values = _adjusted([_p_value(members, vanilla) for _, _, members, _, vanilla in parts])
     rows = [_row(*part, p) for part, p in zip(parts, p_values, strict=True)]
     columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
-    return Table("Accuracy and cost", columns, tuple(rows), _caption(groups, records), _FOOTNOTES)
+    return Table(
+        "Accuracy and cost",
+        columns,
+        tuple(rows),
+        caption_of(groups, records),
+        (*_FOOTNOTES, *partial_notes(paths)),
+        name="accuracy-and-cost",
+        within=("window", *by),
+        aside=controls_of(rows),
+    )
+
+
+def controls_of(rows: Sequence[tuple[Cell, ...]]) -> frozenset[int]:
+    """Indices of the rows whose first cell is the label of a control."""
+    return frozenset(number for number, row in enumerate(rows) if str(row[0].value).endswith("]"))
 
 
 def _scores(groups: Iterable[Group]) -> Pairs:
@@ -201,7 +228,7 @@ def _vanilla_beside(group: Group, groups: Sequence[Group]) -> list[Group]:
     return _beside(group, groups, None, group.window)
 
 
-def _p_value(members: list[tuple[str, Sample]], others: Pairs) -> float | None:
+def _p_value(members: Members, others: Pairs) -> float | None:
     """Of the difference from the others, contexts' signs being arbitrary; None without all partners."""
     partners = [others.get(_key(scope, sample)) for scope, sample in members]
     known = [partner for partner in partners if partner is not None]
@@ -233,7 +260,7 @@ def _key(scope: str, sample: Sample) -> tuple[str, str]:
     return scope, sample.query
 
 
-def _broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...], list[tuple[str, Sample]]]]:
+def _broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...], Members]]:
     """The group's samples by their values of `by`, numbers in the order of their size."""
     found: defaultdict[tuple[str | float, ...], list[tuple[str, Sample]]] = defaultdict(list)
     for scope, sample in group.samples:
@@ -259,7 +286,7 @@ def _text(value: str | float) -> str:
 def _row(
     group: Group,
     values: tuple[str, ...],
-    members: list[tuple[str, Sample]],
+    members: Members,
     closed: Pairs,
     vanilla: Pairs,
     p_value: float | None,
@@ -272,10 +299,10 @@ def _row(
     added, backbone = overhead.get("trainable"), overhead.get("backbone")
     contexts = dict(zip(clusters, samples, strict=True))
     return (
-        Cell(group.label),
-        Cell("all that fits" if group.window is None else str(group.window)),
+        Cell(group.label, runs=group.runs),
+        Cell(group.window_text),
         *(Cell(value) for value in values),
-        Cell(accuracy.estimate, accuracy.low, accuracy.high, accuracy.n),
+        Cell(accuracy.estimate, accuracy.low, accuracy.high, accuracy.n, runs=group.runs),
         _difference(members, scores, clusters, closed),
         _difference(members, scores, clusters, vanilla),
         Cell(p_value),
@@ -296,9 +323,7 @@ def _row(
     )
 
 
-def _difference(
-    members: list[tuple[str, Sample]], scores: list[float], clusters: list[str], others: Pairs
-) -> Cell:
+def _difference(members: Members, scores: list[float], clusters: list[str], others: Pairs) -> Cell:
     """Difference from the others on the same questions; a dash unless every one of them has its partner."""
     partners = [others.get(_key(scope, sample)) for scope, sample in members]
     if any(partner is None for partner in partners):
@@ -318,7 +343,7 @@ def _statuses(samples: list[Sample]) -> str:
     return ", ".join(f"{count} {status}" for status, count in sorted(counts.items()) if count) or "0"
 
 
-def _caption(groups: list[Group], records: list[CellRecord]) -> str:
+def caption_of(groups: list[Group], records: list[CellRecord]) -> str:
     """n, contexts, windows, seeds, model and limits of everything in the table."""
     questions = {_key(scope, sample) for group in groups for scope, sample in group.samples}
     contexts = {(scope, sample.cluster) for group in groups for scope, sample in group.samples}

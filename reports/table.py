@@ -25,6 +25,7 @@ class Cell:
     """A value with its 95 % interval and the number of questions behind it; None is shown as a dash.
 
     note: a remark on this cell alone, shown as a numbered footnote. runs: names of the runs it came from.
+    mark: a sign printed after the number, which the table's footnotes explain.
     """
 
     value: float | str | None
@@ -33,6 +34,7 @@ class Cell:
     n: int | None = None
     note: str | None = None
     runs: tuple[str, ...] = ()
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,14 @@ class Table:
     caption: str
     footnotes: tuple[str, ...] = field(default_factory=tuple)
     name: str = "table"
+    within: tuple[str, ...] = ()
+    aside: frozenset[int] = frozenset()
 
 
 def without_empty(table: Table) -> Table:
-    """The table without columns that hold nothing, for people to read."""
+    """The table without columns that hold nothing, for people to read; one without rows stays as it is."""
+    if not table.rows:
+        return table
     kept = [
         index
         for index in range(len(table.columns))
@@ -62,15 +68,22 @@ def without_empty(table: Table) -> Table:
 
 
 def show(cell: Cell, kind: Kind) -> str:
-    """A cell as text for people."""
+    """A cell as text for people, without its note."""
     if cell.value is None:
         return "–"
     if isinstance(cell.value, str):
         return cell.value
     text = _number(cell.value, kind)
-    if cell.low is None or cell.high is None:
-        return text
-    return f"{text} [{_number(cell.low, kind)}, {_number(cell.high, kind)}]"
+    if cell.low is not None and cell.high is not None:
+        text += f" [{_number(cell.low, kind)}, {_number(cell.high, kind)}]"
+    return f"{text} {cell.mark}" if cell.mark else text
+
+
+def show_noted(table: Table, row: int, column: int) -> str:
+    """A cell as text for people, with the number of its note."""
+    cell = table.rows[row][column]
+    text = show(cell, table.columns[column].kind)
+    return text if cell.note is None else f"{text} ({marks(table)[cell.note]})"
 
 
 def _number(value: float, kind: Kind) -> str:

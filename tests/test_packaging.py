@@ -8,7 +8,13 @@ import pytest
 
 from shared import ROOT
 
-ROOMS = {"harness": "", "methods": ".methods", "tasks": ".tasks", "reports": ".reports"}
+ROOMS = {
+    "harness": "",
+    "methods": ".methods",
+    "tasks": ".tasks",
+    "reports": ".reports",
+    "results": ".results",
+}
 
 
 def test_every_folder_of_code_is_packaged() -> None:

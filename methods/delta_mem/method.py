@@ -170,6 +170,11 @@ class DeltaMem(MemoryMethod):
         """Exact parameters of the adapter that was loaded, whatever its rank, layers and corrections."""
         return _overhead(self._config, shape)
 
+    @property
+    def capacity(self) -> int:
+        """Rank times state heads: a state of rank r holds r associations."""
+        return self._config.width
+
     def trained_tensors(self) -> Iterable[Tensor]:
         """The adapter's parameters, inactive corrections left out."""
         from deltamem_eval.methods.delta_mem.hooks import trainable_parameters

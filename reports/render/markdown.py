@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deltamem_eval.reports.table import Table, notes, show, without_empty
+from deltamem_eval.reports.table import Table, notes, show_noted, without_empty
 
 
 def to_markdown(table: Table) -> str:
@@ -15,7 +15,7 @@ def to_markdown(table: Table) -> str:
     head = line([column.heading for column in table.columns])
     rule = line(["---" if column.kind == "text" else "---:" for column in table.columns])
     body = "".join(
-        line([show(cell, column.kind) for cell, column in zip(row, table.columns, strict=True)])
-        for row in table.rows
+        line([show_noted(table, row, column) for column in range(len(table.columns))])
+        for row in range(len(table.rows))
     )
     return f"**{table.title}**\n\n{head}{rule}{body}\n{notes(table)}\n"

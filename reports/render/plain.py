@@ -11,23 +11,32 @@ from deltamem_eval.reports.table import Cell, Table
 
 
 def to_csv(table: Table) -> str:
-    """CSV with plain numbers; a cell with an interval also has columns `_low`, `_high` and `_n`."""
-    wide = [
-        any(row[index].low is not None or row[index].n is not None for row in table.rows)
-        for index in range(len(table.columns))
-    ]
+    """CSV with plain numbers; what else cells hold is in columns `_low`, `_high`, `_n`, `_mark`, `_note`.
+
+    Such columns are there where any cell of the column fills them. Where a value came from is in JSON only.
+    """
+    parts = [_parts([row[index] for row in table.rows]) for index in range(len(table.columns))]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    heads: list[str] = []
-    for column, spread in zip(table.columns, wide, strict=True):
-        heads += [column.key] + ([f"{column.key}_{part}" for part in ("low", "high", "n")] if spread else [])
-    writer.writerow(heads)
+    writer.writerow(
+        name
+        for column, more in zip(table.columns, parts, strict=True)
+        for name in (column.key, *(f"{column.key}_{part}" for part in more))
+    )
     for row in table.rows:
-        values: list[object] = []
-        for cell, spread in zip(row, wide, strict=True):
-            values += [cell.value] + ([cell.low, cell.high, cell.n] if spread else [])
-        writer.writerow(["" if value is None else value for value in values])
+        values = [
+            value
+            for cell, more in zip(row, parts, strict=True)
+            for value in (cell.value, *(getattr(cell, part) for part in more))
+        ]
+        writer.writerow("" if value is None else value for value in values)
     return stream.getvalue()
+
+
+def _parts(cells: list[Cell]) -> list[str]:
+    spread = any(cell.low is not None or cell.n is not None for cell in cells)
+    texts = [part for part in ("mark", "note") if any(getattr(cell, part) for cell in cells)]
+    return (["low", "high", "n"] if spread else []) + texts
 
 
 def to_json(table: Table) -> str:
@@ -37,6 +46,7 @@ def to_json(table: Table) -> str:
         for row in table.rows
     ]
     value = {
+        "name": table.name,
         "title": table.title,
         "caption": table.caption,
         "footnotes": list(table.footnotes),
@@ -47,5 +57,6 @@ def to_json(table: Table) -> str:
 
 
 def _plain(cell: Cell) -> dict[str, object]:
-    """The cell's fields; note and runs only where there are any."""
-    return {name: value for name, value in asdict(cell).items() if name not in ("note", "runs") or value}
+    """The cell's fields; note, runs and mark only where there are any."""
+    optional = ("note", "runs", "mark")
+    return {name: value for name, value in asdict(cell).items() if name not in optional or value}

@@ -101,8 +101,15 @@ def make_row(
             "selection": [1 / draft.candidates] * count,
             "associations": [draft.associations] * count,
             "updates": [item[3] for item in asked],
+            "distance": [_distance(draft.lines, item[2]) for item in asked],
         },
     }
+
+
+def _distance(lines: Sequence[str], evidence: Sequence[str]) -> int:
+    """Tokens that follow the last line of the evidence."""
+    last = max(number for number, line in enumerate(lines) if line in evidence)
+    return sum(length(line) for line in lines[last + 1 :])
 
 
 def _keyed(kind: str, pairs: list[tuple[str, str]], answers: int, rng: Random, wanted: Wanted) -> Draft:

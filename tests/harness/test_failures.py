@@ -10,6 +10,8 @@ from deltamem_eval.methods.vanilla import Vanilla
 from deltamem_eval.registry import METHODS
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.session import Request, check, execute
+from deltamem_eval.store import read_cells
+from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
 from tiny import tiny_backbone
 
 STAGES = ("__init__", "reset", "write", "snapshot", "restore", "answer", "footprint", "added")
@@ -65,3 +67,22 @@ def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: py
     assert rows["toy"]["accuracy"].value == 0.0
     lines = [json.loads(line) for file in (tmp_path / "run").rglob("samples.jsonl") for line in file.open()]
     assert {line["error"] for line in lines} == {None, "ZeroDivisionError: no room"}
+
+
+def test_a_score_that_is_no_number_fails_its_question(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RowsTask, "score", lambda *_: {"accuracy": float("nan")})
+    request = Request(
+        methods=("vanilla",),
+        model=str(place / "model"),
+        rows=str(place / "rows.json"),
+        windows=(20,),
+        controls=False,
+        device="cpu",
+    )
+    with Display(1, quiet=True) as display:
+        execute(check(request), tmp_path / "run", display)
+    _, samples = read_cells(tmp_path / "run")[0]
+    assert {sample.status for sample in samples} == {"failed"}
+    assert {sample.error for sample in samples} == {"the task's score is no number: accuracy is nan"}

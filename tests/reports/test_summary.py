@@ -197,7 +197,9 @@ def test_the_matrix_turns_the_table_and_marks_what_differs(tmp_path: Path) -> No
     table = matrix_table([tmp_path / "run"])
     assert [column.key for column in table.columns] == ["method", "window", "accurate-retrieval"]
     assert [[cell.value for cell in row] for row in table.rows] == [
-        ["bm25-rag", "0", "100.0 [100.0, 100.0] ▲"],
-        ["vanilla", "0", "0.0 [0.0, 0.0]"],
-        ["bm25-rag", "64", "100.0 [100.0, 100.0]"],
+        ["bm25-rag", "0", 1.0],
+        ["vanilla", "0", 0.0],
+        ["bm25-rag", "64", 1.0],
     ]
+    assert [row[2].mark for row in table.rows] == ["▲", "", ""]
+    assert (table.rows[0][2].low, table.rows[0][2].high, table.rows[0][2].n) == (1.0, 1.0, count)

@@ -1,0 +1,1 @@
+"""Tracked result tables; what the paper prints travels with the package."""

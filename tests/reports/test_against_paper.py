@@ -1,0 +1,70 @@
+"""The paper's numbers stand beside ours only where they can."""
+
+from pathlib import Path
+
+import pytest
+from deltamem_eval.reports.against_paper import paper_table
+from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, printed
+
+from stored import sample, write_run
+
+TTL = {"category": "test-time-learning"}
+RELEASE = {"protocol": "delta-mem-release"}
+
+
+def run(tmp_path: Path, **identity: object) -> Path:
+    plain = {"method": "sequence-write", "model": BACKBONE, "task": "memory-agent-bench", "data": RELEASE}
+    samples = [sample(number, number < 6, **(TTL if number % 2 else {})) for number in range(8)]
+    return write_run(tmp_path / "run", [(plain | identity, samples)])
+
+
+def named(path: Path) -> dict[str, dict]:
+    table = paper_table([path])
+    keys = [column.key for column in table.columns]
+    return {str(row[3].value): dict(zip(keys, row, strict=True)) for row in table.rows}
+
+
+def test_the_same_backbone_task_and_protocol_stand_side_by_side(tmp_path: Path) -> None:
+    rows = named(run(tmp_path))
+    assert set(rows) == {
+        "MemoryAgentBench",
+        "accurate retrieval",
+        "test-time learning",
+    }
+    learning = rows["test-time learning"]
+    assert learning["ours"].value == 3 / 4
+    assert learning["paper"].value == pytest.approx(0.505)
+    assert learning["difference"].value == pytest.approx(0.75 - 0.505)
+    assert learning["difference"].low == pytest.approx(learning["ours"].low - 0.505)
+
+
+def test_another_protocol_or_a_part_of_the_episodes_gives_a_reason_and_no_number(tmp_path: Path) -> None:
+    other = named(run(tmp_path / "a", data={"protocol": "isolated"}))["MemoryAgentBench"]
+    assert (other["ours"].value, other["difference"].value) == (None, None)
+    assert other["ours"].note == "protocol isolated: the paper's is delta-mem-release."
+    part = named(run(tmp_path / "b", limit=2))["MemoryAgentBench"]
+    assert part["ours"].note == "Limited to some of the episodes."
+
+
+@pytest.mark.parametrize(
+    ("identity", "reason"),
+    [
+        ({"model": "tiny"}, "the backbone is tiny, and the paper's are HuggingFaceTB/SmolLM3-3B, "),
+        ({"task": "embedded"}, "the paper has no number for task embedded"),
+        ({"method": "oracle-last-write"}, "the paper has no number for task memory-agent-bench by the same"),
+    ],
+)
+def test_where_nothing_compares_the_caption_says_why(tmp_path: Path, identity: dict, reason: str) -> None:
+    table = paper_table([run(tmp_path, **identity)])
+    assert table.rows == ()
+    assert table.caption.startswith(f"Nothing stands beside the paper's numbers: {reason}")
+
+
+def test_headline_numbers_of_the_paper() -> None:
+    numbers = printed()
+    assert numbers[BACKBONE, "vanilla", "mab_avg"] == 29.54
+    assert numbers[BACKBONE, "multi-write", "mab_avg"] == 38.85
+    assert numbers[BACKBONE, "vanilla", "mab_ttl"] == 26.14
+    assert numbers[BACKBONE, "sequence-write", "mab_ttl"] == 50.50
+    assert (PARAMETERS["token-write"].added, PARAMETERS["token-write"].share) == (4_870_000, 0.0012)
+    assert PARAMETERS["mlp-memory"].share == 0.764
