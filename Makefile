@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results tables evidence clean
+.PHONY: run test lint types bench embedded results tables evidence regress clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -50,6 +50,15 @@ tables: $(STAMP)
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
 	$(BIN)/deltamem-eval report $(TABLE) --table averages --format csv > results/embedded_averages.csv
 	cp $(TABLE)/run.json results/provenance/embedded.json
+
+## regress: two methods again, one thread, against the tracked table; exit code 1 where anything is worse
+GATED := vanilla,token-write
+AGAIN := runs/regress
+regress: export OMP_NUM_THREADS := 1
+regress: $(STAMP)
+	rm -rf $(AGAIN)
+	$(BIN)/deltamem-eval run --method $(GATED) --window 0,64 --seeds 0 --quiet --out $(AGAIN) > /dev/null
+	$(BIN)/deltamem-eval regress results/embedded.csv $(AGAIN) --subset
 
 ## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
 evidence: $(STAMP)

@@ -15,6 +15,7 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
+from deltamem_eval.tokens import last_tokens
 from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -78,8 +79,9 @@ class Backbone:
 
     positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or
     the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says
-    so). processors: called with the last forward's token ids [batch, tokens] and the next token's logits
-    [batch, vocab], as transformers' logits processors are; their results are what is decoded from.
+    so). system: the message that opens every prompt, where a task sets one. processors: called with the last
+    forward's token ids [batch, tokens] and the next token's logits [batch, vocab], as transformers' logits
+    processors are; their results are what is decoded from.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -89,6 +91,7 @@ class Backbone:
         self.identity = identity
         self.batch_size = batch_size
         self.notices: list[str] = []
+        self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
@@ -121,6 +124,10 @@ class Backbone:
     def length(self, text: str) -> int:
         """Length of a text in tokens; remembered, since every cell reads the same contexts."""
         return len(self.encode(text))
+
+    def last(self, text: str, tokens: int) -> str:
+        """The end of a text: its last `tokens` tokens, all of it where it has no more."""
+        return last_tokens(self.tokenizer, text, tokens, self.name)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of token ids; special tokens are left out, spaces are kept as they are."""

@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 
 KEY_VARIABLE = "DELTAMEM_EVAL_JUDGE_KEY"
 _AGAIN = (408, 409, 429, 500, 502, 503, 504)
@@ -41,7 +42,7 @@ class Endpoint:
                 problem = f"{self.url} answered {error.code} {error.reason}"
                 if error.code not in _AGAIN:
                     break
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
+            except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 problem = f"{self.url}: {type(error).__name__}: {error}"
         raise EndpointError(problem)
 

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Something the user can put right. The message is one line: what is wrong, and what to do."""
 
 
+class UnavailableError(UserError):
+    """Data or packages that are not here yet: going online, naming a file or installing would bring them."""
+
+
 def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """The error for a name that is not among `known`, with the nearest known names.
 

@@ -12,12 +12,13 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.cells import Cell, plan
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UnavailableError, UserError
 from deltamem_eval.interface import Episode
 from deltamem_eval.overhead import ModelShape
-from deltamem_eval.registry import METHODS
+from deltamem_eval.registry import METHODS, TASKS
 from deltamem_eval.reports.table import Cell as TableCell
 from deltamem_eval.reports.table import Column, Table
+from deltamem_eval.tokens import last_tokens
 
 if TYPE_CHECKING:
     from deltamem_eval.session import Request
@@ -37,7 +38,7 @@ _COLUMNS = (
 
 
 class Meter:
-    """A backbone's tokenizer and shape, in place of the backbone."""
+    """A backbone's name, tokenizer and shape, in place of the backbone."""
 
     def __init__(self, name: str) -> None:
         from deltamem_eval.backbone import EMBEDDED, embedded_folder
@@ -60,6 +61,10 @@ class Meter:
         """Tokens of a text."""
         return len(self.tokenizer.encode(text, add_special_tokens=False))
 
+    def last(self, text: str, tokens: int) -> str:
+        """The end of a text: its last `tokens` tokens, all of it where it has no more."""
+        return last_tokens(self.tokenizer, text, tokens, self.name)
+
 
 @dataclass
 class _Sum:
@@ -77,32 +82,44 @@ def estimate(request: Request, meter: Meter, tflops: float) -> Table:
 
     Written: context tokens that run through the backbone when a method writes. Read: prompts, a window once a
     context, and the tokens generated at most. Retrieval and compression build a prompt for each question.
+    Where the task's data are not to be had here, all but the cells are unknown, and a footnote says why.
     """
-    from deltamem_eval.session import make_task
-
-    task = make_task(request)
-    task.prepare(meter)
-    seeds = list(request.seeds if task.seeded else request.seeds[:1])
-    episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
+    seeds = list(request.seeds if TASKS.load(request.task).seeded else request.seeds[:1])
+    episodes, reason = _episodes(request, meter, seeds)
     sums: dict[tuple[str, str], _Sum] = {}
     for cell in plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls):
         window = "all that fits" if cell.window is None else str(cell.window)
-        _add(sums.setdefault((cell.label, window), _Sum()), cell, episodes[cell.seed], meter)
-    rows = [
-        _row(request.task, method, window, found, meter, tflops) for (method, window), found in sums.items()
-    ]
+        found = sums.setdefault((cell.label, window), _Sum())
+        found.cells += 1
+        _add(found, cell, episodes.get(cell.seed, ()), meter)
     total = _Sum(*(sum(getattr(item, name) for item in sums.values()) for name in _Sum.__dataclass_fields__))
-    rows.append(_row(request.task, "all", "", total, meter, tflops))
+    rows = [
+        _row(request.task_name, method, window, found, None if reason else _hours(found, meter, tflops))
+        for (method, window), found in [*sums.items(), (("all", ""), total)]
+    ]
     caption = (
         f"An estimate, nothing was run: 2 × {meter.shape.parameters:,} operations a token at {tflops:g} "
         "TFLOP/s; attention, generation one token at a time and loading come on top."
     )
-    return Table("What a run would ask", _COLUMNS, tuple(rows), caption)
+    return Table("What a run would ask", _COLUMNS, tuple(rows), caption, (reason,) if reason else ())
+
+
+def _episodes(
+    request: Request, meter: Meter, seeds: Sequence[int]
+) -> tuple[dict[int, list[Episode]], str | None]:
+    """Episodes by seed; or none, and why they are unknown."""
+    from deltamem_eval.session import make_task
+
+    try:
+        task = make_task(request)
+        task.prepare(meter)
+        return {seed: list(task.episodes(seed, request.limit)) for seed in seeds}, None
+    except UnavailableError as error:
+        return {}, f"Unknown: {error}."
 
 
 def _add(found: _Sum, cell: Cell, episodes: Sequence[Episode], meter: Meter) -> None:
     kind = METHODS.load(cell.method)
-    found.cells += 1
     for episode in episodes:
         context = meter.length(episode.context)
         window = min(context, meter.positions if cell.window is None else cell.window)
@@ -113,15 +130,14 @@ def _add(found: _Sum, cell: Cell, episodes: Sequence[Episode], meter: Meter) -> 
         found.read += sum(asked) + window * (len(asked) if kind.prompt_each else 1)
 
 
-def _row(
-    task: str, method: str, window: str, found: _Sum, meter: Meter, tflops: float
-) -> tuple[TableCell, ...]:
-    hours = 2 * meter.shape.parameters * (found.written + found.read) / (tflops * 1e12) / 3600
-    counts = (found.cells, found.contexts, found.questions, found.written, found.read)
-    return (
-        TableCell(task),
-        TableCell(method),
-        TableCell(window),
-        *(TableCell(float(count)) for count in counts),
-        TableCell(hours),
-    )
+def _hours(found: _Sum, meter: Meter, tflops: float) -> float:
+    return 2 * meter.shape.parameters * (found.written + found.read) / (tflops * 1e12) / 3600
+
+
+def _row(task: str, method: str, window: str, found: _Sum, hours: float | None) -> tuple[TableCell, ...]:
+    """hours: None where nothing but the number of cells is known."""
+    head = (TableCell(task), TableCell(method), TableCell(window), TableCell(float(found.cells)))
+    counts = (found.contexts, found.questions, found.written, found.read)
+    if hours is None:
+        return (*head, *(TableCell("unknown") for _ in (*counts, hours)))
+    return (*head, *(TableCell(float(count)) for count in counts), TableCell(hours))

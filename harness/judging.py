@@ -7,7 +7,7 @@ once. An answer that cannot be judged stays unjudged; it never counts as wrong f
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from deltamem_eval.endpoint import Endpoint, EndpointError
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.interface import Query
-from deltamem_eval.store import Sample, read_cells, read_run
+from deltamem_eval.store import RunRecord, Sample, read_cells, read_run
 from deltamem_eval.tasks.memory_agent_bench.rubrics import (
     RUBRIC_VERSION,
     NonsenseError,
@@ -28,6 +28,7 @@ from deltamem_eval.tasks.memory_agent_bench.sources import source_of
 VERDICTS = "verdicts.jsonl"
 REPLIES = "judge_replies.jsonl"
 TRIES = 3  # of a judge whose reply cannot be read
+GIVE_UP = 3  # answers in a row that the endpoint fails on before it is asked no more
 
 
 class Replies:
@@ -43,8 +44,7 @@ class Replies:
         if key not in self._known:
             reply = self._endpoint.ask(prompt, max_tokens)
             self._known[key] = reply
-            with self._file.open("a", encoding="utf-8") as stream:
-                stream.write(json.dumps({"key": key, "model": self._endpoint.model, "reply": reply}) + "\n")
+            _append(self._file, {"key": key, "model": self._endpoint.model, "reply": reply})
         return self._known[key]
 
 
@@ -53,35 +53,49 @@ def judge_run(
 ) -> tuple[int, int]:
     """Judge what a run holds; how many answers were judged, and how many stay unjudged.
 
-    Raises UserError for a folder that is no run or a run whose data are no longer to be had.
+    An endpoint that fails on GIVE_UP answers in a row is asked no more. Raises UserError for a folder that is
+    no run, a run whose data are no longer to be had, or files that cannot be written.
     """
+    record, waiting = read_run(path), list(_waiting(path))
+    if not waiting:
+        return 0, 0
+    queries = _queries(record)
+    replies = Replies(endpoint, path / REPLIES)
+    judged = failed = 0
+    for file, sample in waiting:
+        if failed == GIVE_UP:
+            note(f"the judge failed on {GIVE_UP} answers in a row and is asked no more")
+            break
+        query = queries.get(sample.query)
+        if query is None:
+            raise UserError(f"{path} asked {sample.query}, which is no longer in its data")
+        try:
+            verdict = _verdict(replies, query, sample, note)
+        except EndpointError as error:
+            note(f"{sample.query}: {error}")
+            failed += 1
+            continue
+        failed = 0
+        if verdict is not None:
+            judged += 1
+            line = {"query": sample.query, "judge": endpoint.model, "rubrics": RUBRIC_VERSION}
+            _append(file, {**line, "metrics": verdict})
+    return judged, len(waiting) - judged
+
+
+def _queries(record: RunRecord) -> dict[str, Query]:
+    """What a run asked, made again from its data."""
     from deltamem_eval.session import Request, make_task
 
-    record = read_run(path)
     fields = {name: value for name, value in record.request.items() if name in Request.__dataclass_fields__}
     lists = {name: tuple(fields[name]) for name in ("methods", "windows", "seeds")}
     task = make_task(Request(**{**fields, **lists}))
-    queries = {
+    return {
         query.id: query
         for seed in (lists["seeds"] if task.seeded else lists["seeds"][:1])
         for episode in task.episodes(seed, fields.get("limit"))
         for query in episode.queries
     }
-    replies = Replies(endpoint, path / REPLIES)
-    judged = left = 0
-    for file, sample in _waiting(path):
-        query = queries.get(sample.query)
-        if query is None:
-            raise UserError(f"{path} asked {sample.query}, which is no longer in its data")
-        verdict = _verdict(replies, query, sample, note)
-        if verdict is None:
-            left += 1
-            continue
-        judged += 1
-        line = {"query": sample.query, "judge": endpoint.model, "rubrics": RUBRIC_VERSION, "metrics": verdict}
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps(line) + "\n")
-    return judged, left
 
 
 def _waiting(path: Path) -> Iterator[tuple[Path, Sample]]:
@@ -98,15 +112,15 @@ def _waiting(path: Path) -> Iterator[tuple[Path, Sample]]:
 def _verdict(
     replies: Replies, query: Query, sample: Sample, note: Callable[[str], None]
 ) -> dict[str, float] | None:
-    """The judged metrics of one answer, or None where the judge fails or answers nonsense to the end."""
+    """The judged metrics of one answer, or None where the judge answers nonsense to the end.
+
+    Raises EndpointError where it does not answer.
+    """
     for attempt in range(TRIES):
         try:
             return _judged(partial(replies.ask, attempt=attempt), query, sample)
         except NonsenseError as error:
             note(f"{sample.query}: the judge's reply is no verdict ({error})")
-        except EndpointError as error:
-            note(f"{sample.query}: {error}")
-            return None
     return None
 
 
@@ -122,8 +136,19 @@ def _judged(ask: Callable[[str, int], str], query: Query, sample: Sample) -> dic
     return {"judge_right": right, "accuracy": right}
 
 
+def _append(file: Path, value: Mapping[str, Any]) -> None:
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps(value) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
+
+
 def _lines(file: Path) -> list[dict[str, Any]]:
-    """Whole lines of a file; a torn last one is passed over."""
+    """Whole lines of a file; a torn last one is passed over. Raises UserError for a damaged one before it."""
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1] if line]
+    try:
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1] if line]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} is damaged: {error}") from None

@@ -59,6 +59,11 @@ class Request:
             "task_options": dict(self.task_options),
         }
 
+    @property
+    def task_name(self) -> str:
+        """The task as `--task` names it."""
+        return f"lm-eval:{self.task_options.get('task')}" if self.task == "lm-eval" else self.task
+
     def default_folder(self) -> Path:
         """The folder a request goes to when none is named: the same request, the same folder."""
         return Path("runs") / f"{'+'.join(self.methods)}-{hash_json(self.record())[:8]}"
@@ -121,6 +126,7 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     seeds = list(request.seeds if task.seeded else request.seeds[:1])
     backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
     task.prepare(backbone)
+    backbone.system = task.system
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
     cells = [_with_adapter(cell, request) for cell in grid]

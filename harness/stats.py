@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from math import sqrt
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Floats = NDArray[np.float64]
+
 RESAMPLES = 10_000
 _BLOCK = 1_000
+_LEVEL = 0.025  # below the interval, and as much above it
 
 
 @dataclass(frozen=True)
@@ -25,39 +29,75 @@ class Interval:
     clusters: int
 
 
+class PValue(NamedTuple):
+    """A two-sided p-value, and the name of the test that gave it."""
+
+    value: float
+    test: str
+
+
 def cluster_bootstrap(
-    values: Sequence[float], clusters: Sequence[str], *, seed: int = 0, resamples: int = RESAMPLES
+    values: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    widen: bool = False,
 ) -> Interval:
     """Mean of values with a percentile bootstrap interval that draws whole clusters.
 
     values, clusters: one each a question; the cluster is its context. Each resample draws as many clusters
-    as there are and takes the mean over all their questions (Davison & Hinkley 1997, section 3.8). Raises
-    ValueError for no values.
+    as there are and takes the mean over all their questions (Davison & Hinkley 1997, section 3.8). widen:
+    move the quantiles outwards as far as few clusters ask for (`_tail`). Raises ValueError for no values.
     """
     import numpy as np
 
-    if len(values) != len(clusters) or not values:
-        raise ValueError("values and clusters must be of one length, and not empty")
     sums, counts = _totals(values, clusters)
     estimate = float(sums.sum() / counts.sum())
     size = len(sums)
     if size < 2:
         return Interval(estimate, None, None, len(values), size)
-    random = np.random.default_rng(seed)
-    means = []
-    for start in range(0, resamples, _BLOCK):
-        drawn = random.integers(0, size, (min(_BLOCK, resamples - start), size))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), [0.025, 0.975])
+    means = _resampled(sums, counts, np.random.default_rng(seed), resamples)
+    tail = _tail([means], [size]) if widen else _LEVEL
+    low, high = np.quantile(means, [tail, 1 - tail])
     return Interval(estimate, float(low), float(high), len(values), size)
 
 
-def _totals(
-    values: Sequence[float], clusters: Sequence[str]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sum and count of each cluster's values, clusters in sorted order."""
+def _resampled(sums: Floats, counts: Floats, random: np.random.Generator, resamples: int) -> Floats:
+    """Means of resamples [resamples] that draw as many clusters as there are, with replacement."""
     import numpy as np
 
+    size, means = len(sums), []
+    for start in range(0, resamples, _BLOCK):
+        drawn = random.integers(0, size, (min(_BLOCK, resamples - start), size))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
+    return np.concatenate(means)
+
+
+def _tail(means: Sequence[Floats], sizes: Sequence[int]) -> float:
+    """The quantile that ends an interval of a sum of independent resampled means, in place of 0.025.
+
+    Resampling n clusters understates the variance by (n - 1)/n, and a normal quantile is narrower than
+    Student's. Both together move the quantile to Φ(-t·√(n/(n-1))) (Hesterberg 2015, "expanded percentile").
+    Of two samples each variance is put right by its own n, and t has Welch's degrees of freedom.
+    """
+    from scipy.stats import norm, t
+
+    drawn = [float(part.var()) for part in means]
+    right = [part * size / (size - 1) for part, size in zip(drawn, sizes, strict=True)]
+    total = sum(right)
+    if total == 0:
+        return _LEVEL
+    freedom = total**2 / sum(part**2 / (size - 1) for part, size in zip(right, sizes, strict=True))
+    return float(norm.cdf(t.ppf(_LEVEL, freedom) * sqrt(total / sum(drawn))))
+
+
+def _totals(values: Sequence[float], clusters: Sequence[str]) -> tuple[Floats, Floats]:
+    """Sum and count of each cluster's values, clusters in sorted order. Raises ValueError for no values."""
+    import numpy as np
+
+    if len(values) != len(clusters) or not values:
+        raise ValueError("values and clusters must be of one length, and not empty")
     names = {name: index for index, name in enumerate(sorted(set(clusters)))}
     where = np.array([names[name] for name in clusters])
     sums = np.bincount(where, weights=np.asarray(values, dtype=np.float64), minlength=len(names))
@@ -72,10 +112,117 @@ def paired_bootstrap(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    widen: bool = False,
 ) -> Interval:
     """Mean of a - b over the same questions, with the cluster bootstrap's interval."""
     differences = [left - right for left, right in zip(a, b, strict=True)]
-    return cluster_bootstrap(differences, clusters, seed=seed, resamples=resamples)
+    return cluster_bootstrap(differences, clusters, seed=seed, resamples=resamples, widen=widen)
+
+
+def unpaired_bootstrap(
+    a: Sequence[float],
+    clusters_a: Sequence[str],
+    b: Sequence[float],
+    clusters_b: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> Interval:
+    """Mean of a less mean of b, of different questions, with a widened cluster bootstrap interval.
+
+    Either side's clusters are drawn on their own. n and clusters are those of the smaller side; there is no
+    interval where a side has fewer than two clusters.
+    """
+    import numpy as np
+
+    sides = [_totals(a, clusters_a), _totals(b, clusters_b)]
+    first, second = (float(sums.sum() / counts.sum()) for sums, counts in sides)
+    sizes = [len(sums) for sums, _ in sides]
+    n = min(len(a), len(b))
+    if min(sizes) < 2:
+        return Interval(first - second, None, None, n, min(sizes))
+    random = np.random.default_rng(seed)
+    means = [_resampled(sums, counts, random, resamples) for sums, counts in sides]
+    tail = _tail(means, sizes)
+    low, high = np.quantile(means[0] - means[1], [tail, 1 - tail])
+    return Interval(first - second, float(low), float(high), n, min(sizes))
+
+
+def standard_error(values: Sequence[float], clusters: Sequence[str]) -> float | None:
+    """Standard error of the mean when clusters, not questions, are independent; None with one cluster.
+
+    √(G/(G-1) · Σ_g (S_g - m·n_g)²) / N with G clusters of n_g questions and sum S_g, N questions, mean m:
+    the linearised error of a ratio (Cochran 1977, chapter 6). With one question a cluster it is s/√N.
+    """
+    sums, counts = _totals(values, clusters)
+    size, total = len(sums), float(counts.sum())
+    if size < 2:
+        return None
+    residuals = sums - sums.sum() / total * counts
+    return sqrt(size / (size - 1) * float((residuals**2).sum())) / total
+
+
+def detectable_difference(error: float, freedom: float, *, alpha: float = 0.05, power: float = 0.8) -> float:
+    """The smallest true difference that a two-sided test at `alpha` finds with probability `power`.
+
+    (t_{1-alpha/2} + t_{power}) · error, Student's t with `freedom` degrees (Bloom 1995). error: standard
+    error of the difference. freedom: clusters less one.
+    """
+    from scipy.stats import t
+
+    return float(t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * error
+
+
+def paired_test(
+    a: Sequence[float],
+    b: Sequence[float],
+    clusters: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> PValue:
+    """Whether a and b differ on the same questions.
+
+    Exact McNemar where every score is 0 or 1 and every question has a context of its own; else signs of
+    whole contexts are flipped, for questions on one context are not independent.
+    """
+    if len(set(clusters)) == len(clusters) and {*a, *b} <= {0.0, 1.0}:
+        return PValue(mcnemar([bool(value) for value in a], [bool(value) for value in b]), "exact McNemar")
+    return PValue(sign_flip(a, b, clusters, seed=seed, resamples=resamples), "sign flip")
+
+
+def unpaired_test(
+    a: Sequence[float],
+    clusters_a: Sequence[str],
+    b: Sequence[float],
+    clusters_b: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> PValue:
+    """Whether the means of a and b differ, by dealing whole clusters out to the two sides anew.
+
+    The p-value is (1 + hits) / (1 + resamples) (Phipson & Smyth 2010).
+    """
+    import numpy as np
+
+    (sums_a, counts_a), (sums_b, counts_b) = _totals(a, clusters_a), _totals(b, clusters_b)
+    sums, counts, first = np.concatenate([sums_a, sums_b]), np.concatenate([counts_a, counts_b]), len(sums_a)
+
+    def difference(order: NDArray[np.int64]) -> Floats:
+        left, right = order[..., :first], order[..., first:]
+        return np.asarray(
+            sums[left].sum(-1) / counts[left].sum(-1) - sums[right].sum(-1) / counts[right].sum(-1)
+        )
+
+    everyone = np.arange(len(sums))
+    observed = abs(float(difference(everyone))) - 1e-12
+    random = np.random.default_rng(seed)
+    hits = 0
+    for start in range(0, resamples, _BLOCK):
+        orders = random.permuted(np.tile(everyone, (min(_BLOCK, resamples - start), 1)), axis=1)
+        hits += int((np.abs(difference(orders)) >= observed).sum())
+    return PValue((1 + hits) / (1 + resamples), "shuffled contexts")
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -126,3 +273,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = running
     return adjusted
+
+
+def holm_where(p_values: Sequence[float], differs: Sequence[bool]) -> list[float]:
+    """Holm's adjustment over the rows in which anything differs; the others keep p = 1 and do not count.
+
+    A paired test of a row without a difference can never reject, whatever is true, so it takes no share of
+    the error (Tarone 1990).
+    """
+    adjusted = iter(holm([p for p, counts in zip(p_values, differs, strict=True) if counts]))
+    return [next(adjusted) if counts else 1.0 for counts in differs]

@@ -1,8 +1,8 @@
-"""A run on disk: `run.json`, and a folder a cell with its samples and its end.
+"""A run on disk: `run.json`, what it asked, and a folder a cell with its samples, prompts and end.
 
-Samples are appended one line at a time; a torn last line is dropped when the cell is opened again. The other
-files are written whole to a temporary file, synced, and put in place: a reader sees the old or the new one,
-never half.
+Samples, prompts and contexts are appended one line at a time; a torn last line is dropped when the file is
+opened again. The other files are written whole to a temporary file, synced, and put in place: a reader sees
+the old or the new one, never half.
 """
 
 from __future__ import annotations
@@ -10,14 +10,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from deltamem_eval.errors import UserError
-from deltamem_eval.hashing import hash_json
-from pydantic import BaseModel, ConfigDict, ValidationError
+from deltamem_eval.exhibits import (
+    Clipped,
+    ContextRecord,
+    PromptRecord,
+    QuestionRecord,
+    clip,
+    context_record,
+)
+from deltamem_eval.hashing import hash_json, hash_text
+from deltamem_eval.interface import Episode
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 Record = TypeVar("Record", bound=BaseModel)
 SCHEMA_VERSION = 1
@@ -43,7 +53,7 @@ class Sample(BaseModel):
 
     evidence: share of the passages needed that stood in the prompt; gold_visible: whether an acceptable
     answer stood there; both None where the method shows no context or the passages are not known. cluster:
-    content hash of the context.
+    content hash of the context; of the question's id where there is no context.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -56,7 +66,7 @@ class Sample(BaseModel):
     error: str | None = None
     answer: str = ""
     targets: list[str]
-    metrics: dict[str, float] = {}
+    metrics: dict[str, FiniteFloat] = {}
     prompt_hash: str = ""
     target_hash: str
     prompt_tokens: int = 0
@@ -83,7 +93,13 @@ class CellRecord(BaseModel):
     finished: str
 
 
-SCHEMAS: Mapping[str, type[BaseModel]] = {"run": RunRecord, "sample": Sample, "cell": CellRecord}
+SCHEMAS: Mapping[str, type[BaseModel]] = {
+    "run": RunRecord,
+    "context": ContextRecord,
+    "cell": CellRecord,
+    "sample": Sample,
+    "prompt": PromptRecord,
+}
 
 
 def write_atomic(file: Path, text: str) -> None:
@@ -106,6 +122,7 @@ class RunStore:
         self.path = path
         self.record = record
         self._lock = lock
+        self._kept: set[tuple[str, str]] | None = None  # contexts on disk; None before the file was read
 
     @classmethod
     def open(cls, path: Path, request: Mapping[str, Any], provenance: Mapping[str, Any]) -> RunStore:
@@ -136,6 +153,21 @@ class RunStore:
         """The cell of that identity, made or gone on with."""
         return CellStore(self.path / "cells" / cell_hash(identity), identity)
 
+    def keep_contexts(self, episodes: Iterable[Episode]) -> None:
+        """Add to `contexts.jsonl` what it does not hold yet of the episodes' contexts and questions."""
+        file = self.path / "contexts.jsonl"
+        if self._kept is None:
+            _drop_torn_line(file)
+            self._kept = {(record.cluster, record.episode) for record in _read_lines(file, ContextRecord)}
+        records = [
+            context_record(episode)
+            for episode in episodes
+            if (hash_text(episode.context), episode.id) not in self._kept
+        ]
+        if records:
+            _append_lines(file, records)
+            self._kept |= {(record.cluster, record.episode) for record in records}
+
     def close(self) -> None:
         """Let other processes have the folder."""
         self._lock.close()
@@ -154,7 +186,9 @@ class CellStore:
         self.identity = dict(identity)
         path.mkdir(parents=True, exist_ok=True)
         self._file = path / "samples.jsonl"
-        _drop_torn_line(self._file)
+        self._prompts = path / "prompts.jsonl"
+        for file in (self._file, self._prompts):
+            _drop_torn_line(file)
 
     @property
     def finished(self) -> bool:
@@ -165,12 +199,30 @@ class CellStore:
         """All samples so far."""
         return read_samples(self._file)
 
-    def append(self, samples: list[Sample]) -> None:
-        """Add lines and sync them to disk."""
-        with self._file.open("a", encoding="utf-8") as stream:
-            stream.writelines(sample.model_dump_json() + "\n" for sample in samples)
-            stream.flush()
-            os.fsync(stream.fileno())
+    def append(self, samples: Sequence[Sample], shown: Mapping[str, str | None] | None = None) -> None:
+        """Add lines and sync them to disk, prompts first: a stored sample then has its prompt stored too.
+
+        shown: by query, the context text that stood in the prompt, None where it held none.
+        """
+        asked, texts = self._known_prompts
+        records = []
+        for query, text in (shown or {}).items():
+            if query in asked:  # told before a kill that its sample did not outlive
+                continue
+            name = None if text is None else hash_text(text)
+            first = None if text is None or name in texts else clip(text)
+            records.append(PromptRecord(query=query, shown=name, text=first))
+            asked.add(query)
+            texts.add(name)
+        if records:
+            _append_lines(self._prompts, records)
+        _append_lines(self._file, samples)
+
+    @cached_property
+    def _known_prompts(self) -> tuple[set[str], set[str | None]]:
+        """Queries and hashes of texts that `prompts.jsonl` holds."""
+        records = _read_lines(self._prompts, PromptRecord)
+        return {record.query for record in records}, {record.shown for record in records}
 
     def finish(self, effective: Mapping[str, Any]) -> None:
         """Write `cell.json`: the cell is complete."""
@@ -187,6 +239,11 @@ class CellStore:
 def read_run(path: Path) -> RunRecord:
     """`run.json` of a folder. Raises UserError where there is none, or one of a newer schema."""
     return _read_record(path / "run.json", RunRecord)
+
+
+def read_cell_records(path: Path) -> list[CellRecord]:
+    """The ends of a run's finished cells, without their samples, in order of hash."""
+    return [_read_record(file, CellRecord) for file in sorted(path.glob("cells/*/cell.json"))]
 
 
 def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
@@ -210,13 +267,50 @@ def _judged_samples(cell: Path) -> list[Sample]:
 
 def read_samples(file: Path) -> list[Sample]:
     """Samples of a file, without a torn last line. Raises UserError for a damaged line before it."""
+    return _read_lines(file, Sample)
+
+
+def read_contexts(run: Path) -> dict[tuple[str, str], QuestionRecord]:
+    """By a sample's cluster and query, what a run asked and where its evidence stands; empty where it stored
+    none. Raises UserError for a damaged file.
+    """
+    records = _read_lines(run / "contexts.jsonl", ContextRecord)
+    return {
+        (record.cluster if record.characters else hash_text(asked.query), asked.query): asked
+        for record in records
+        for asked in record.questions
+    }
+
+
+def read_prompts(cell: Path) -> dict[str, Clipped | None]:
+    """By query, the context text that stood in its prompt, None where it held none; a query that is missing
+    was not stored. Raises UserError for a damaged file.
+    """
+    records = _read_lines(cell / "prompts.jsonl", PromptRecord)
+    texts: dict[str | None, Clipped | None] = {None: None}
+    texts |= {record.shown: record.text for record in records if record.text is not None}
+    if any(record.shown not in texts for record in records):
+        raise UserError(f"{cell / 'prompts.jsonl'} is damaged: it lacks a text that it names")
+    return {record.query: texts[record.shown] for record in records}
+
+
+def _read_lines(file: Path, kind: type[Record]) -> list[Record]:
+    """Records of a file's whole lines; none where there is no file."""
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
     try:
-        return [Sample.model_validate_json(line) for line in lines[:-1]]
+        return [kind.model_validate_json(line) for line in lines[:-1]]
     except ValidationError as error:
         raise UserError(f"{file} is damaged: {error.error_count()} bad fields in a line") from None
+
+
+def _append_lines(file: Path, records: Sequence[BaseModel]) -> None:
+    """Add a line a record and sync the file to disk."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.writelines(record.model_dump_json() + "\n" for record in records)
+        stream.flush()
+        os.fsync(stream.fileno())
 
 
 def _drop_torn_line(file: Path) -> None:

@@ -11,10 +11,15 @@ from deltamem_eval.errors import unknown
 
 @dataclass(frozen=True)
 class Part:
-    """One task of a suite, with the options the suite sets."""
+    """One task of a suite, as `--task` names it, with the options the suite sets."""
 
     task: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def kind(self) -> str:
+        """The registered name: lm-eval's tasks are all of task lm-eval."""
+        return self.task.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,10 @@ class Suite:
 
 
 _RELEASE = {"protocol": "delta-mem-release"}
+# Neither has a context to write. The paper names no variant of GPQA: this one asks for a choice in free text,
+# and counts the last letter in brackets.
+_GPQA = {"split": "none", "filter": "flexible-extract"}
+_IFEVAL = {"split": "none"}
 SUITES: Mapping[str, Suite] = {
     "embedded": Suite("the embedded episodes, four categories, no download", (Part("embedded"),)),
     "memory-agent-bench": Suite("MemoryAgentBench, all four splits", (Part("memory-agent-bench"),)),
@@ -35,9 +44,15 @@ SUITES: Mapping[str, Suite] = {
     ),
     "locomo": Suite("LoCoMo's dialogues; needs locomo.path=FILE", (Part("locomo"),)),
     "paper": Suite(
-        "the memory benchmarks of the δ-mem paper's Table 1, as its release hands them over; needs "
+        "the benchmarks of the δ-mem paper's Table 1, MemoryAgentBench as its release hands it over; needs "
         "locomo.path=FILE and hotpotqa.path=FILE",
-        (Part("memory-agent-bench", _RELEASE), Part("locomo"), Part("hotpotqa")),
+        (
+            Part("lm-eval:ifeval", _IFEVAL),
+            Part("hotpotqa"),
+            Part("lm-eval:gpqa_diamond_cot_zeroshot", _GPQA),
+            Part("memory-agent-bench", _RELEASE),
+            Part("locomo"),
+        ),
     ),
 }
 
@@ -45,12 +60,13 @@ SUITES: Mapping[str, Suite] = {
 def options_of(part: Part, given: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     """A part's task options: the suite's, then the user's.
 
-    A user's option "task.name" goes to that task alone, "name" to every task that knows it.
+    A user's option "task.name" goes to that task alone, "lm-eval.name" to all of lm-eval's, "name" to every
+    task that knows it.
     """
     made = dict(part.options)
     for name, value in given.items():
         task, dot, rest = name.partition(".")
-        if dot and task == part.task:
+        if dot and task in (part.task, part.kind):
             made[rest] = value
         elif not dot and name in known:
             made[name] = value
@@ -62,7 +78,9 @@ def check_options(
 ) -> None:
     """Raises UserError for an option that no task of a suite takes. known: each task's defaults."""
     taken = {name for part in parts for name in known[part.task]}
-    taken |= {f"{part.task}.{name}" for part in parts for name in known[part.task]}
+    taken |= {
+        f"{task}.{name}" for part in parts for task in (part.task, part.kind) for name in known[part.task]
+    }
     for name in given:
         if name not in taken:
             raise unknown("task option", name, taken)

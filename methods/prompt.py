@@ -40,7 +40,11 @@ class Prompt:
 
 
 class PromptBuilder:
-    """Places a context and a question in the backbone's chat template, or one after the other without one."""
+    """Places a context and a question in the backbone's chat template, or one after the other without one.
+
+    The backbone's system message, where it has one, opens every prompt. Raises UserError for a chat template
+    that takes none.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         self._backbone = backbone
@@ -49,17 +53,33 @@ class PromptBuilder:
 
     def _frame(self, content: str) -> list[str]:
         """The text around the context and the question: [before, (between,) after]."""
-        tokenizer = self._backbone.tokenizer
+        tokenizer, system = self._backbone.tokenizer, self._backbone.system
         if getattr(tokenizer, "chat_template", None):
-            content = tokenizer.apply_chat_template(
-                [{"role": "user", "content": content}],
+            content = self._chat(system, content)
+        else:
+            opening = (tokenizer.bos_token or "") + (f"{system}\n" if system else "")
+            content = opening + content.replace(f"{_CONTEXT}\n", _CONTEXT)
+        return content.replace(_CONTEXT, "\0").replace(_QUESTION, "\0").split("\0")
+
+    def _chat(self, system: str, content: str) -> str:
+        from jinja2.exceptions import TemplateError
+
+        opening = [{"role": "system", "content": system}] if system else []
+        try:
+            made: str = self._backbone.tokenizer.apply_chat_template(
+                [*opening, {"role": "user", "content": content}],
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,
             )
-        else:
-            content = (tokenizer.bos_token or "") + content.replace(f"{_CONTEXT}\n", _CONTEXT)
-        return content.replace(_CONTEXT, "\0").replace(_QUESTION, "\0").split("\0")
+        except TemplateError as error:
+            if not system:
+                raise
+            raise UserError(
+                f"the chat template of {self._backbone.name} takes no system message, which these prompts "
+                f"have ({error})"
+            ) from None
+        return made
 
     def prefix(self, context: Sequence[int]) -> tuple[int, ...]:
         """Ids before the question when `context` stands in the prompt; none for an empty context."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deltamem_eval.reports.groups import Group, Members, caption_of, load_groups
 from deltamem_eval.reports.paper import printed
-from deltamem_eval.reports.summary import Group, Members, caption_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import cluster_bootstrap
 from deltamem_eval.store import CellRecord, Sample

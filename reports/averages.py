@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deltamem_eval.reports.summary import Group, accuracy_of, caption_of, controls_of, load_groups
+from deltamem_eval.reports.groups import Group, accuracy_of, caption_of, controls_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import RESAMPLES, cluster_bootstrap

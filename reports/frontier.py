@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from deltamem_eval.reports.averages import macro_average
-from deltamem_eval.reports.summary import Group, caption_of, load_groups
+from deltamem_eval.reports.groups import Group, caption_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deltamem_eval.reports.summary import BREAKDOWNS, controls_of, summary_table
+from deltamem_eval.reports.groups import BREAKDOWNS, controls_of
+from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from deltamem_eval.errors import UserError
 from deltamem_eval.overhead import ModelShape
 from deltamem_eval.registry import METHODS
+from deltamem_eval.reports.groups import Group, load_groups
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, PrintedParameters
-from deltamem_eval.reports.summary import Group, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 
 _COLUMNS = (

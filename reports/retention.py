@@ -8,7 +8,7 @@ from math import floor, log2
 from pathlib import Path
 from statistics import median
 
-from deltamem_eval.reports.summary import Group, Members, accuracy_of, caption_of, load_groups
+from deltamem_eval.reports.groups import Group, Members, accuracy_of, caption_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import cluster_bootstrap

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deltamem_eval.cells import Cell, plan
 from deltamem_eval.registry import TASKS
-from deltamem_eval.store import read_cells, read_run
+from deltamem_eval.store import read_cell_records, read_run
 
 _NAMED = 3
 
@@ -29,7 +29,7 @@ def unfinished_cells(path: Path) -> list[Cell]:
             record.identity["window"],
             record.identity["seed"],
         )
-        for record, _ in read_cells(path)
+        for record in read_cell_records(path)
     }
     return [cell for cell in asked if (cell.method, cell.control, cell.window, cell.seed) not in ended]
 

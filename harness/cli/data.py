@@ -1,4 +1,4 @@
-"""`data`: rows made from raw data sets, and what a file of rows holds."""
+"""`data`: rows made from raw data sets, what a file of rows holds, and the benchmark's own prompts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-data = typer.Typer(help="Make files of rows from raw data sets, or describe one.", no_args_is_help=True)
+data = typer.Typer(
+    help="Make files of rows from raw data sets, describe one, or import prompts.", no_args_is_help=True
+)
 
 
 @data.command("build")
@@ -52,6 +54,20 @@ def sources() -> None:
 
     for name, builder in BUILDERS.items():
         typer.echo(f"{name:<18} {builder.summary}; from {builder.files or 'no file'}")
+
+
+@data.command("import-prompts")
+def import_prompts(
+    checkout: Annotated[Path, typer.Argument(help="a local checkout of MemoryAgentBench's code")],
+) -> None:
+    """Take over the benchmark's own prompts for `run --prompts official`; nothing of the checkout is run."""
+    from deltamem_eval.tasks.memory_agent_bench.checkout import read_checkout
+    from deltamem_eval.tasks.memory_agent_bench.templates import store_prompts
+
+    found = read_checkout(checkout)
+    place = store_prompts(found)
+    commit = f"commit {found.commit}" if found.commit else "unknown commit"
+    typer.echo(f"{place}: templates of {len(found.templates)} families, {commit}, content hash {found.hash}")
 
 
 @data.command("describe")

@@ -5,16 +5,21 @@ from __future__ import annotations
 import sys
 
 import typer
+from deltamem_eval.cli.bundle import bundle
 from deltamem_eval.cli.check import check
+from deltamem_eval.cli.compare import compare
 from deltamem_eval.cli.data import data
 from deltamem_eval.cli.doctor import doctor
 from deltamem_eval.cli.judge import judge
 from deltamem_eval.cli.listing import listing, show
 from deltamem_eval.cli.lm_eval import PASS_THROUGH, lm_eval, lm_eval_tasks
 from deltamem_eval.cli.params import params
+from deltamem_eval.cli.profile import profile
+from deltamem_eval.cli.regress import regress
 from deltamem_eval.cli.report import report
 from deltamem_eval.cli.run import run
 from deltamem_eval.cli.train import qasper, train
+from deltamem_eval.cli.view import view
 from deltamem_eval.errors import UserError
 
 app = typer.Typer(
@@ -26,12 +31,17 @@ app = typer.Typer(
 )
 app.command("run")(run)
 app.command("report")(report)
+app.command("view")(view)
+app.command("compare")(compare)
+app.command("regress")(regress)
+app.command("bundle")(bundle)
 app.command("judge")(judge)
 app.command("list")(listing)
 app.command("show")(show)
 app.command("doctor")(doctor)
 app.command("check")(check)
 app.command("params")(params)
+app.command("profile")(profile)
 app.command("train")(train)
 app.command("convert-qasper")(qasper)
 app.command("lm-eval", context_settings=PASS_THROUGH)(lm_eval)

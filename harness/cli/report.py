@@ -1,46 +1,162 @@
-"""`report`: the table of finished runs again, in another format or broken down otherwise."""
+"""`report`: tables of finished runs again, on the terminal or with every figure and the page in a folder."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from deltamem_eval.errors import UserError, unknown
 
+if TYPE_CHECKING:
+    from deltamem_eval.reports.artefacts import Inputs
+    from deltamem_eval.reports.table import Table
+    from deltamem_eval.reports.write import Wanted
+
+_TABLES = "accuracy, averages, matrix, frontier, retention, parameters, paper or profile"
+
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="folders of finished runs, pooled")],
+    runs: Annotated[list[Path], typer.Argument(help="folders of runs and profiles, or one bundle.zip")],
     by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
-    form: Annotated[str, typer.Option("--format", help="text, markdown, csv or json")] = "text",
-    table: Annotated[
-        str, typer.Option(help="accuracy, averages, matrix; the first two without it in text and markdown")
+    form: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            help="text, markdown, csv, json, latex, html; with --out md,csv,json,latex,pdf,png,svg,html",
+        ),
     ] = "",
+    table: Annotated[str, typer.Option(help=f"{_TABLES}; the first two without it on a terminal")] = "",
+    out: Annotated[Path | None, typer.Option(help="folder for every table, figure and the page")] = None,
+    style: Annotated[Path | None, typer.Option(help="matplotlib style file, over ours")] = None,
+    trace: Annotated[str | None, typer.Option(help="episode whose gates and states to draw")] = None,
 ) -> None:
-    """Print one table of several runs: accuracy, lift, difference from vanilla at the same window, cost."""
-    from deltamem_eval.reports.averages import averages_table
-    from deltamem_eval.reports.matrix import matrix_table
+    """Report runs: print a table, or write every table and figure and a page to explore into a folder."""
+    if out is not None:
+        _write(runs, by, form, table, out, style, trace)
+        return
+    if style is not None or trace is not None:
+        raise UserError("figures need a place: add --out DIR")
+    bundles = [path for path in runs if path.suffix == ".zip"]
+    if bundles:
+        raise UserError(f"{bundles[0]} is a bundle: add --out DIR to make its report again")
+    _show(runs, by, form or "text", table)
+
+
+def _show(runs: list[Path], by: str, form: str, table: str) -> None:
+    from deltamem_eval.reports.artefacts import sort_inputs
     from deltamem_eval.reports.render import WRITERS
-    from deltamem_eval.reports.summary import summary_table
 
     if form not in ("text", *WRITERS):
-        raise UserError(f"no format {form!r}: there are text, {', '.join(WRITERS)}")
-    missing = [path for path in runs if not (path / "run.json").is_file()]
-    if missing:
-        raise UserError(f"{missing[0]} is not a run's folder: it holds no run.json")
-    kinds = {
-        "accuracy": lambda: summary_table(runs, tuple(part for part in by.split(",") if part)),
-        "averages": lambda: averages_table(runs),
-        "matrix": lambda: matrix_table(runs, by),
-    }
-    if table and table not in kinds:
-        raise unknown("table", table, kinds)
-    names = [table] if table else ["accuracy", *(["averages"] if form in ("text", "markdown") else [])]
-    for name in names:
-        made = kinds[name]()
+        raise UserError(f"no format {form!r} without --out: there are text, {', '.join(WRITERS)}")
+    inputs = sort_inputs(runs)
+    names = [table] if table else _default_tables(inputs, form)
+    for made in [_table(name, inputs, by) for name in names]:
         if form == "text":
             from deltamem_eval.cli.run import print_table
 
             print_table(made)
         else:
             typer.echo(WRITERS[form](made), nl=False)
+
+
+def _default_tables(inputs: Inputs, form: str) -> list[str]:
+    if not inputs.runs:
+        return ["profile"]
+    return ["accuracy", *(["averages"] if form in ("text", "markdown") else [])]
+
+
+def _table(name: str, inputs: Inputs, by: str) -> Table:
+    from deltamem_eval.reports.against_paper import paper_table
+    from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.frontier import frontier_table
+    from deltamem_eval.reports.matrix import matrix_table
+    from deltamem_eval.reports.parameters import run_parameters_table
+    from deltamem_eval.reports.profile import profile_table
+    from deltamem_eval.reports.retention import retention_table
+    from deltamem_eval.reports.summary import summary_table
+
+    runs = inputs.runs
+    makers = {
+        "accuracy": lambda: summary_table(runs, _parts(by)),
+        "averages": lambda: averages_table(runs),
+        "matrix": lambda: matrix_table(runs, by),
+        "frontier": lambda: frontier_table(runs),
+        "retention": lambda: retention_table(runs),
+        "parameters": lambda: run_parameters_table(runs),
+        "paper": lambda: paper_table(runs),
+        "profile": lambda: profile_table(inputs.profiles),
+    }
+    if name not in makers:
+        raise unknown("table", name, makers)
+    if not (inputs.profiles if name == "profile" else runs):
+        raise UserError(f"table {name} needs the folder of a {'profile' if name == 'profile' else 'run'}")
+    return makers[name]()
+
+
+def _parts(by: str) -> tuple[str, ...]:
+    return tuple(part for part in by.split(",") if part)
+
+
+def _write(
+    runs: list[Path], by: str, form: str, table: str, out: Path, style: Path | None, trace: str | None
+) -> None:
+    from deltamem_eval.reports.write import parse_formats, write_report
+
+    if table:
+        raise UserError("--out writes every table: leave out --table")
+    formats = parse_formats(form)
+    if any(path.suffix == ".zip" for path in runs):
+        _rebuild(runs, form, out, style, trace)
+        return
+    inputs, wanted = prepared(runs, by, formats, style, trace)
+    written = write_report(inputs, wanted, out)
+    typer.echo(f"{len(written)} files in {out}")
+
+
+def prepared(
+    paths: Sequence[Path], by: str, formats: tuple[str, ...], style: Path | None, trace: str | None
+) -> tuple[Inputs, Wanted]:
+    """Inputs told apart and checked, and what is wanted of them; records the trace that is asked for."""
+    from deltamem_eval.reports.artefacts import sort_inputs
+    from deltamem_eval.reports.write import Wanted
+
+    inputs = sort_inputs(paths)
+    if style is not None:
+        from deltamem_eval.reports.figures.style import load_style
+
+        load_style(style)
+    return inputs, Wanted(formats, _parts(by), style, _traces(inputs, trace) if trace else ())
+
+
+def _traces(inputs: Inputs, episode: str) -> tuple[Path, ...]:
+    """The traces of an episode, of the first run that holds it, recorded now where they are not there yet."""
+    from deltamem_eval.tracing import record_trace
+
+    if not inputs.runs:
+        raise UserError("--trace needs the folder of a run")
+    failures = []
+    for run in inputs.runs:
+        try:
+            return tuple(record_trace(run, episode))
+        except UserError as error:
+            failures.append(error)
+    raise failures[0]
+
+
+def _rebuild(runs: list[Path], form: str, out: Path, style: Path | None, trace: str | None) -> None:
+    from deltamem_eval.reports.bundle import opened, rebuild
+    from deltamem_eval.reports.write import parse_formats
+
+    if len(runs) != 1 or style is not None or trace is not None:
+        raise UserError("a bundle is reported alone, with its own style and traces: give nothing beside it")
+    with opened(runs[0]) as bundle:
+        written, differing = rebuild(bundle, out, parse_formats(form) if form else None)
+    typer.echo(f"{len(written)} files in {out}")
+    if differing:
+        was = ", ".join(f"{name} {version}" for name, version in bundle.versions.items())
+        names = ", ".join(differing[:5])
+        typer.echo(f"note: {len(differing)} differ from the bundle's own, made with {was}: {names}")
+    else:
+        typer.echo("every file is the bundle's own, byte for byte")

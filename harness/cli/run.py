@@ -22,6 +22,10 @@ def run(
     protocol: Annotated[
         str | None, typer.Option(help="isolated, official or delta-mem-release; for MemoryAgentBench's rows")
     ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="own, or MemoryAgentBench's: official, official-rag or official-agentic"),
+    ] = None,
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
     adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
     window: Annotated[list[str] | None, typer.Option(help="context tokens in the prompt")] = None,
@@ -34,14 +38,21 @@ def run(
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
     out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="address of a language model that judges what needs judging")
+    ] = None,
+    judge_model: Annotated[str | None, typer.Option(help="the judge's name there")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count cells and tokens, run nothing")] = False,
     tflops: Annotated[float, typer.Option(help="assumed rate of the device, for --dry-run")] = 160.0,
 ) -> None:
     """Run methods with their controls and print accuracy and cost; after a stop the same command goes on."""
+    from deltamem_eval.cli.judge import judge_asked, judge_or_note
     from deltamem_eval.session import Request
 
+    endpoint = judge_asked(judge, judge_model)
+    named = {"protocol": protocol, "prompts": prompts}
     request = Request(
         methods=tuple(name for item in method for name in item.split(",") if name),
         model=model,
@@ -56,17 +67,21 @@ def run(
         dtype=dtype,
         batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
         options=parse_options(option or []),
-        task_options=parse_options(task_option or []) | ({"protocol": protocol} if protocol else {}),
+        task_options=parse_options(task_option or [])
+        | {name: value for name, value in named.items() if value is not None},
     )
     requests = _checked(request, suite)
     if dry_run:
         _estimate(requests, tflops, as_json)
         return
+    _check_data(requests)
     folders = []
     for part in requests:
         folder = out or part.default_folder()
-        folders.append(folder / part.task if suite and out else folder)
+        folders.append(folder / part.task_name.replace(":", "-") if suite and out else folder)
         _execute(part, folders[-1], quiet)
+        if endpoint is not None:
+            judge_or_note(folders[-1], endpoint)
     _print(folders, as_json)
 
 
@@ -86,7 +101,7 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     if request.task != "embedded" or request.rows is not None:
         raise UserError("--suite names its tasks: leave out --task and --rows")
     parts, made = SUITES[suite].parts, []
-    known = {part.task: TASKS.load(part.task).defaults for part in parts}
+    known = {part.task: TASKS.load(part.kind).defaults for part in parts}
     check_options(parts, request.task_options, known)
     for part in parts:
         options = options_of(part, request.task_options, known[part.task])
@@ -94,15 +109,23 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     return made
 
 
+def _check_data(requests: list[Request]) -> None:
+    """Open the data of every task of a suite before the first one runs. Raises UserError for any missing."""
+    from deltamem_eval.session import make_task
+
+    if len(requests) > 1:
+        for request in requests:
+            make_task(request)
+
+
 def _estimate(requests: list[Request], tflops: float, as_json: bool) -> None:
     from deltamem_eval.estimate import Meter, estimate
-    from deltamem_eval.reports.render import to_json
+    from deltamem_eval.reports.render.plain import to_json
 
     if tflops <= 0:
         raise UserError(f"--tflops must be above 0, not {tflops}")
     meter = Meter(requests[0].model)
-    for request in requests:
-        table = estimate(request, meter, tflops)
+    for table in [estimate(request, meter, tflops) for request in requests]:
         if as_json:
             typer.echo(to_json(table), nl=False)
         else:
@@ -124,7 +147,7 @@ def _execute(request: Any, folder: Path, quiet: bool) -> None:
 
 def _print(folders: list[Path], as_json: bool) -> None:
     from deltamem_eval.reports.averages import averages_table
-    from deltamem_eval.reports.render import to_json
+    from deltamem_eval.reports.render.plain import to_json
     from deltamem_eval.reports.summary import summary_table
 
     table = summary_table(folders)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map_only
 
 
 class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -25,9 +24,13 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        tree_map_only(Tensor, self._exclude, (args, kwargs))
+        for tensor in tensors_in(args):
+            self._exclude(tensor)
+        for tensor in tensors_in((kwargs or {}).values()):
+            self._exclude(tensor)
         made = func(*args, **(kwargs or {}))
-        tree_map_only(Tensor, self._count, made)
+        for tensor in tensors_in((made,)):
+            self._count(tensor)
         return made
 
     def _exclude(self, tensor: Tensor) -> None:
@@ -42,13 +45,31 @@ class Allocations(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if storage._cdata in self._known:
             return
         self._known.add(storage._cdata)
-        self.live += storage.nbytes()
+        size = self._size(tensor)
+        self.live += size
         self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._free, storage._cdata, storage.nbytes())
+        weakref.finalize(storage, self._free, storage._cdata, size)
+
+    def _size(self, tensor: Tensor) -> int:
+        """Bytes that a newly made tensor counts for."""
+        return tensor.untyped_storage().nbytes()
+
+    def restart(self) -> None:
+        """Forget the peak so far: from now on it is the most bytes since this call."""
+        self.peak = self.live
 
     def _free(self, key: int, size: int) -> None:
         self._known.discard(key)
         self.live -= size
+
+
+def tensors_in(values: Iterable[Any]) -> Iterator[Tensor]:
+    """The tensors among an operation's arguments or results, those in lists included."""
+    for value in values:
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, list | tuple):
+            yield from tensors_in(value)
 
 
 def peak_of(work: Callable[..., object], *arguments: object) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UnavailableError
 from deltamem_eval.interface import Chunk, Episode, Query, Task
 from deltamem_eval.tasks.files import read_json
 from deltamem_eval.tasks.hotpotqa.questions import Question, load_questions
@@ -35,7 +35,7 @@ class HotpotQaTask(Task):
 
     def __init__(self, path: str | Path = "") -> None:
         if not path:
-            raise UserError(
+            raise UnavailableError(
                 "task hotpotqa needs its file: give --task-option path=hotpot_dev_distractor_v1.json"
             )
         value, self._sha256 = read_json(Path(path))

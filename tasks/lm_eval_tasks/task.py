@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import random
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from itertools import groupby
 from typing import Any, ClassVar
 
-from deltamem_eval.errors import UserError, unknown
+from deltamem_eval.errors import UnavailableError, UserError, unknown
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Chunk, Episode, Query, Task
 from deltamem_eval.lm_eval_bridge.split import Splitter
 from deltamem_eval.tasks.memory_agent_bench.protocols import split_context
 
 _FEWSHOT_SEED = 1234  # lm-eval's own, for our seed 0
+_RESOURCES = {"ifeval": "tokenizers/punkt_tab"}  # what scoring reads besides the task's documents
 
 
 @dataclass(frozen=True)
@@ -29,26 +34,36 @@ class LmEvalTask(Task):
     """A task or group of lm-eval whose answers are generated, run with our methods and stored as our records.
 
     Options. task: lm-eval's name for it. include_path: a folder of YAML tasks, searched instead of lm-eval's
-    own. Each request is cut into context and question by the rule `auto` of the lm-eval bridge: at the end of
-    the document's own `context` where the prompt holds it, else at the last blank line, so that few-shot
-    examples are context too. Documents in a row with one context are one episode, which is written once.
-    `accuracy` is the first metric of lm-eval's `process_results`, after the task's first filter. The seed
+    own. split: a rule of the lm-eval bridge by which each request is cut into context and question; `auto`
+    cuts at the end of the document's own `context` where the prompt holds it, else at the last blank line, so
+    that few-shot examples are context too, and `none` leaves no context. filter: the name of the task's
+    filter that answers go through, its first one where empty. Documents in a row with one context are one
+    episode, which is written once. `accuracy` is the first metric of lm-eval's `process_results`. The seed
     draws the few-shot examples (seed 0 draws lm-eval's); limit counts documents a task.
     """
 
     name: ClassVar[str] = "lm-eval"
     summary: ClassVar[str] = "any generate_until task of lm-eval, by its name"
-    defaults: ClassVar[Mapping[str, Any]] = {"task": "", "include_path": ""}
+    defaults: ClassVar[Mapping[str, Any]] = {"task": "", "include_path": "", "split": "auto", "filter": ""}
 
-    def __init__(self, task: str = "", include_path: str = "") -> None:
+    def __init__(
+        self,
+        task: str = "",
+        include_path: str = "",
+        split: str = "auto",
+        filter: str = "",  # noqa: A002 - lm-eval's word for it
+    ) -> None:
         from deltamem_eval.lm_eval_bridge import require_lm_eval
 
         require_lm_eval()
         if not task:
             raise UserError("task lm-eval needs the name of one of lm-eval's tasks: give --task lm-eval:NAME")
         self._name = task
+        self._split = Splitter(split)
         self._tasks = _load(task, include_path)
-        self._split = Splitter("auto")
+        self._filter = filter
+        for found in self._tasks.values():
+            _filter_of(found, filter)
         self._requests: dict[str, _Request] = {}
 
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
@@ -84,7 +99,7 @@ class LmEvalTask(Task):
     def score(self, query: Query, answer: str) -> dict[str, float]:
         """The task's own metrics of one answer. Raises UserError where the first is not a number in 0..1."""
         request = self._requests[query.id]
-        found = _scored(request, answer)
+        found = _scored(request, answer, self._filter)
         metrics = {name: float(value) for name, value in found.items() if _is_share(value)}
         first = next(iter(found), None)
         if first is None or first not in metrics:
@@ -97,10 +112,12 @@ class LmEvalTask(Task):
         return {**metrics, "accuracy": metrics[first]}
 
     def identity(self) -> dict[str, Any]:
-        """Versions of lm-eval and of the task, and hashes of its settings and of every document."""
+        """Versions of lm-eval and of the task, hashes of its settings and of every document, and options."""
         from importlib.metadata import version
 
+        options = {"split": self._split.rule, "filter": self._filter}
         return {
+            **{name: value for name, value in options.items() if value != self.defaults[name]},
             "lm_eval": version("lm_eval"),
             "task": self._name,
             "versions": {name: str(task.VERSION) for name, task in sorted(self._tasks.items())},
@@ -110,17 +127,28 @@ class LmEvalTask(Task):
 
 
 def _load(name: str, include_path: str) -> dict[str, Any]:
-    """lm-eval's tasks of a name, checked. Raises UserError for an unknown name or another output type."""
-    from lm_eval.tasks import TaskManager
+    """lm-eval's tasks of a name, checked.
 
-    manager = TaskManager(include_path=include_path or None, include_defaults=not include_path)
+    Raises UserError for an unknown name or another output type, UnavailableError where their data or the
+    packages and data that their scores need are not to be had.
+    """
+    manager = _manager(include_path)
     if name not in manager.all_tasks:
         raise unknown("lm-eval task", name, manager.all_tasks)
+    _check_resource(name)
     try:
-        tasks: dict[str, Any] = manager.load([name])["tasks"]
+        with redirect_stdout(sys.stderr), _seeded():
+            tasks: dict[str, Any] = manager.load([name])["tasks"]
+    except ModuleNotFoundError as error:
+        raise UnavailableError(
+            f"lm-eval task {name} needs the module {error.name}: pip install {_package_of(name, error)}"
+        ) from error
     except (OSError, ValueError, ImportError) as error:
-        first = (str(error).strip().splitlines() or [""])[0]
-        raise UserError(f"lm-eval task {name} cannot be loaded: {type(error).__name__}: {first}") from error
+        first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+        raise UnavailableError(
+            f"lm-eval task {name} cannot be loaded: {type(error).__name__}: {first}; its data must be in the "
+            "local cache or to be had online"
+        ) from error
     for found, task in tasks.items():
         if task.OUTPUT_TYPE != "generate_until":
             raise UserError(
@@ -132,18 +160,69 @@ def _load(name: str, include_path: str) -> dict[str, Any]:
     return tasks
 
 
+@cache
+def _manager(include_path: str) -> Any:
+    """lm-eval's index of tasks; making it takes seconds."""
+    from lm_eval.tasks import TaskManager
+
+    return TaskManager(include_path=include_path or None, include_defaults=not include_path)
+
+
+@contextmanager
+def _seeded() -> Iterator[None]:
+    """Random numbers as lm-eval's evaluator seeds them: tasks that shuffle choices draw from Python's."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        yield
+    finally:
+        random.setstate(state)
+
+
+def _package_of(name: str, error: ModuleNotFoundError) -> str:
+    """What pip must be given: lm-eval's own extra for the task, where it has one."""
+    from importlib.metadata import metadata
+
+    extras = metadata("lm_eval").get_all("Provides-Extra") or []
+    return f"'lm-eval[{name}]'" if name in extras else str(error.name)
+
+
+def _check_resource(name: str) -> None:
+    """Raises UnavailableError where a task's scores need data of nltk that are absent.
+
+    lm-eval would try to download them while it loads the task, and go on without them.
+    """
+    if name in _RESOURCES:
+        import nltk
+
+        try:
+            nltk.data.find(_RESOURCES[name])
+        except LookupError:
+            short = _RESOURCES[name].rpartition("/")[2]
+            raise UnavailableError(
+                f"lm-eval task {name} needs nltk's {short}: python -m nltk.downloader {short}"
+            ) from None
+
+
+def _filter_of(task: Any, name: str) -> Any:
+    """A task's filter of a name, its first one for an empty name. Raises UserError for an unknown one."""
+    filters = {item.name: item for item in task._filters}
+    if name and name not in filters:
+        raise unknown(f"filter of lm-eval task {task.config.task}", name, filters)
+    return filters[name] if name else task._filters[0]
+
+
 def _targets(task: Any, doc: Mapping[str, Any]) -> tuple[str, ...]:
     """Acceptable answers as texts."""
     found = task.doc_to_target(doc)
     return tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
 
 
-def _scored(request: _Request, answer: str) -> dict[str, Any]:
-    """What the task's process_results says of an answer that went through its first filter."""
+def _scored(request: _Request, answer: str, name: str) -> dict[str, Any]:
+    """What the task's process_results says of an answer that went through its filter of that name."""
     instance = request.instance
     instance.resps, instance.filtered_resps = [answer], {}
-    for item in request.task._filters:
-        item.apply([instance])
+    _filter_of(request.task, name).apply([instance])
     filtered = next(iter(instance.filtered_resps.values()))
     found: dict[str, Any] = request.task.process_results(instance.doc, [filtered])
     return found

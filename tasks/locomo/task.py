@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UnavailableError, UserError
 from deltamem_eval.interface import Chunk, Episode, Query, Task
 from deltamem_eval.tasks.files import read_json
 from deltamem_eval.tasks.locomo.dialogues import CATEGORIES, Dialogue, Question, Session, load_dialogues
@@ -45,7 +45,7 @@ class LocomoTask(Task):
 
     def __init__(self, path: str | Path = "", categories: str = "1,2,3,4", context: str = "whole") -> None:
         if not path:
-            raise UserError("task locomo needs its file: give --task-option path=locomo10.json")
+            raise UnavailableError("task locomo needs its file: give --task-option path=locomo10.json")
         self._categories = parse_categories(categories)
         if context not in CONTEXTS:
             raise UserError(f"option context of locomo must be whole or sessions, not {context!r}")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UnavailableError, UserError
 from deltamem_eval.hashing import sha256_of
 from deltamem_eval.tasks.memory_agent_bench.sources import CATEGORIES
 
 REPOSITORY = "ai-hyz/MemoryAgentBench"
+CODE = "github.com/HUST-AI-HYZ/MemoryAgentBench"
 REVISION = "7ea066982b140a19337e17e60d45d4076e042faf"
 
 
@@ -41,11 +43,17 @@ SPLITS = (
 SUFFIXES = (".parquet", ".json", ".jsonl")
 
 
+def own_cache() -> Path:
+    """The folder in the user's cache that is ours; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deltamem-eval"
+
+
 def find_split(split: SplitFile, folder: str) -> Path:
     """The file of a split: in `folder` where one is named, else from the hub or its cache.
 
     A local file may be the hub's parquet, or bear the split's name with .parquet, .json or .jsonl. Raises
-    UserError where it is not to be had, or where a parquet file is not that of REVISION.
+    UnavailableError where the hub and its cache do not give it, UserError where the folder does not, or where
+    a parquet file is not that of REVISION.
     """
     found = _local(split, Path(folder)) if folder else _download(split)
     if found.suffix == ".parquet" and split.sha256 is not None:
@@ -74,7 +82,7 @@ def _download(split: SplitFile) -> Path:
         return Path(hf_hub_download(REPOSITORY, split.path, repo_type="dataset", revision=REVISION))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         checksum = f" (sha256 {split.sha256})" if split.sha256 else ""
-        raise UserError(
+        raise UnavailableError(
             f"cannot get {split.path}{checksum} of {REPOSITORY} at {REVISION[:12]}: go online once, or put "
             f"it into a folder and give --task-option path=FOLDER ({type(error).__name__})"
         ) from None

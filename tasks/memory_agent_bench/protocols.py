@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
+from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench.sources import Source, longest_of, source_of
 
 Name = Literal["isolated", "official", "delta-mem-release"]
 PROTOCOLS: dict[Name, str] = {
     "isolated": "lines one by one, every question from the same snapshot of the memory",
-    "official": "space-joined chunks in a turn each, as the benchmark's agents get them",
+    "official": "space-joined chunks in a turn each, cut at their beginning as the benchmark's agents do",
     "delta-mem-release": "contexts cut in the middle to 120,000 characters, one prompt for all sources",
 }
 CLIP = 120_000  # characters
@@ -20,7 +21,7 @@ MARKER = "\n[...]\n"
 OFFICIAL_CHUNK = 4096  # tokens; the paper reports 512 for some sources
 SLACK = 50_000  # tokens by which the official rule lets a limit exceed the context before it cuts
 _LONGEST_LINE = 2000  # characters
-_STAMP = "2026-01-01 00:00:00"  # the official wall clock makes every prompt another one
+STAMP = "2026-01-01 00:00:00"  # in place of the official wall clock, which makes every prompt another one
 
 _NOUNS = {
     "ruler_qa": ("documents", "learned"),
@@ -77,12 +78,12 @@ def official_chunks(
     return chunks
 
 
-def official_turn(source: Source, chunk: str) -> str:
-    """A chunk as a turn of a dialogue in which the assistant says that it was learned, in our own words."""
+def own_turn(source: Source) -> tuple[str, str]:
+    """What stands before and after a chunk in its turn of a dialogue, in our own words."""
     noun, verb = _NOUNS.get(source.prefix, ("context", "read"))
     return (
-        f"Dialogue of user and assistant, {_STAMP}\nUser: these are the {noun}:\n{chunk}\n"
-        f"Assistant: I have {verb} them and will answer questions about them.\n"
+        f"Dialogue of user and assistant, {STAMP}\nUser: these are the {noun}:\n",
+        f"\nAssistant: I have {verb} them and will answer questions about them.",
     )
 
 
@@ -99,15 +100,66 @@ def official_tail(name: str, input_limit: int, buffer: int) -> int | None:
     return max(min(longest, left), 0)
 
 
-def hand_over(protocol: Name, name: str, context: str, count: Callable[[str], int]) -> Handed:
-    """A context of source `name` as a protocol hands it over. count: tokens of a text, for chunks."""
+@dataclass(frozen=True)
+class Limits:
+    """What a long-context agent's model can take, by which `official` cuts contexts.
+
+    input_limit, buffer: tokens, as in `official_tail`. last: the end of a text, so many tokens long.
+    """
+
+    input_limit: int
+    buffer: int
+    last: Callable[[str, int], str]
+
+    def cut_from(self, name: str, memory: str) -> int:
+        """Characters of a memory of source `name` that are cut off its beginning.
+
+        Raises UserError where nothing would be left of any.
+        """
+        most = official_tail(name, self.input_limit, self.buffer)
+        if most == 0:
+            raise UserError(
+                f"{self.input_limit} tokens, less a buffer of {self.buffer} and {source_of(name).new_tokens} "
+                f"for the answer, leave none for a context of {name}: give --task-option input_limit=N or "
+                "buffer=N"
+            )
+        return 0 if most is None else len(memory) - len(self.last(memory, most))
+
+
+def hand_over(
+    protocol: Name,
+    name: str,
+    context: str,
+    count: Callable[[str], int],
+    limits: Limits | None = None,
+    turn: tuple[str, str] | None = None,
+) -> Handed:
+    """A context of source `name` as a protocol hands it over.
+
+    count: tokens of a text, for chunks. limits: by which `official` cuts, None for never. turn: what stands
+    before and after each of its chunks, our own words where None.
+    """
     if protocol == "official":
         chunks = official_chunks(sentences_of(context), count)
-        turns = tuple(official_turn(source_of(name), chunk) for chunk in chunks)
-        return Handed(turns, " ".join(chunks), 0.0)
+        return _official(name, chunks, limits, turn or own_turn(source_of(name)))
     kept = clip_middle(context) if protocol == "delta-mem-release" else context
     cut = 0.0 if kept == context else 1 - CLIP / len(context)
     return Handed(tuple(split_context(kept)), kept, cut)
+
+
+def _official(name: str, chunks: Sequence[str], limits: Limits | None, turn: tuple[str, str]) -> Handed:
+    """Turns, a line break after each, without the beginning that a long-context agent cuts off."""
+    before, after = turn
+    turns = [f"{before}{chunk}{after}\n" for chunk in chunks]
+    memory = "".join(turns).removesuffix("\n")  # what the official agents count
+    start = 0 if limits is None else limits.cut_from(name, memory)
+    pieces, kept = [], []
+    for chunk, text in zip(chunks, turns, strict=True):
+        if start < len(text):
+            pieces.append(text[start:])
+            kept.append(chunk[max(start - len(before), 0) :])
+        start = max(start - len(text), 0)
+    return Handed(tuple(pieces), " ".join(kept), 1 - sum(map(len, kept)) / sum(map(len, chunks)))
 
 
 def sentences_of(text: str) -> list[str]:

@@ -14,6 +14,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.memory_agent_bench.hub import own_cache
 
 ENTITY_FILE = "entity2id.json"
 ENTITY_SHA256 = "63353aca481bc9558b502f91cb98f6fa26438796fdd7e0bc06b5a1532126e8b5"
@@ -104,8 +105,7 @@ def _places() -> list[Path]:
     named = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
     cached = try_to_load_from_cache("ai-hyz/MemoryAgentBench", ENTITY_FILE, repo_type="dataset")
     found = [Path(cached)] if isinstance(cached, str) else []
-    own = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "deltamem-eval" / ENTITY_FILE
-    return [*named, *found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own]
+    return [*named, *found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own_cache() / ENTITY_FILE]
 
 
 @lru_cache(maxsize=2)

@@ -11,8 +11,9 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, Episode, Query
 from deltamem_eval.tasks.memory_agent_bench.prompts import wrap
-from deltamem_eval.tasks.memory_agent_bench.protocols import Handed, Name, hand_over, split_context
+from deltamem_eval.tasks.memory_agent_bench.protocols import Handed, Limits, Name, hand_over, split_context
 from deltamem_eval.tasks.memory_agent_bench.sources import source_of
+from deltamem_eval.tasks.memory_agent_bench.templates import Wording
 
 Row = dict[str, Any]
 
@@ -133,20 +134,26 @@ def episode_from_row(
     index: int,
     protocol: Name = "isolated",
     count: Callable[[str], int] = len,
+    limits: Limits | None = None,
+    wording: Wording | None = None,
 ) -> Episode:
     """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat.
 
-    count: tokens of a text, by which protocol `official` packs its chunks.
+    count: tokens of a text, by which protocol `official` packs its chunks. limits: by which it cuts contexts,
+    None for never. wording: the benchmark's own prompts, None for ours.
     """
     name, context = str(row["metadata"]["source"]), str(row["context"])
     source = source_of(name)
-    handed = hand_over(protocol, name, context, count)
+    turn = None if wording is None else wording.turn(source)
+    handed = hand_over(protocol, name, context, count, limits, turn)
     found = evidence_of(name, tuple(split_context(context)), row)
     kept = survivors(row, found, context, handed)
     queries = []
     for number in range(len(row["questions"])):
         more = {"evidence": found[number], "gold_survives": kept[number], "context_cut": handed.cut}
-        queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, protocol, more))
+        question = str(row["questions"][number])
+        prompt = wrap(source, question, protocol) if wording is None else wording.question(source, question)
+        queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, prompt, more))
     return Episode(f"{split}/{index}", name, source.category, _chunks(name, context, handed), tuple(queries))
 
 
@@ -159,7 +166,7 @@ def _chunks(name: str, context: str, handed: Handed) -> tuple[Chunk, ...]:
     return tuple(Chunk(text, position) for position, text in enumerate(handed.pieces))
 
 
-def _query(row: Mapping[str, Any], key: str, number: int, protocol: Name, more: Mapping[str, Any]) -> Query:
+def _query(row: Mapping[str, Any], key: str, number: int, prompt: str, more: Mapping[str, Any]) -> Query:
     question, metadata = str(row["questions"][number]), row["metadata"]
     source = source_of(str(metadata["source"]))
     given = {name: metadata[name][number] for name in PER_QUESTION if metadata.get(name) is not None}
@@ -168,7 +175,7 @@ def _query(row: Mapping[str, Any], key: str, number: int, protocol: Name, more: 
         known["keypoints"] = list(metadata["keypoints"])
     return Query(
         id=key,
-        prompt=wrap(source, question, protocol),
+        prompt=prompt,
         targets=tuple(_texts(row["answers"][number])),
         max_new_tokens=source.new_tokens,
         stop=("\n",) if source.short else (),

@@ -11,12 +11,18 @@ from typing import Any, ClassVar
 from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.hashing import sha256_of
 from deltamem_eval.interface import Episode, Query, Task, TokenCounter
+from deltamem_eval.tasks.memory_agent_bench.counting import official_counter
 from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS, find_split
 from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, score
 from deltamem_eval.tasks.memory_agent_bench.prompts import PROMPT_VERSION
-from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS
+from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS, Limits
 from deltamem_eval.tasks.memory_agent_bench.rows import Row, episode_from_row, load_rows
 from deltamem_eval.tasks.memory_agent_bench.sources import source_of
+from deltamem_eval.tasks.memory_agent_bench.templates import OWN, wording_of
+
+BUFFER = 4000  # tokens that the official agents of 128,000 keep free; of shorter models the same share
+_SHARE = 32
+_DEFAULTS: Mapping[str, Any] = {"protocol": "isolated", "prompts": OWN, "input_limit": None, "buffer": None}
 
 
 class _Rows(Task):
@@ -24,20 +30,30 @@ class _Rows(Task):
 
     seeded: ClassVar[bool] = False
 
-    def __init__(self, protocol: str) -> None:
+    def __init__(self, protocol: str, prompts: str, input_limit: int | None, buffer: int | None) -> None:
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, PROTOCOLS)
+        for name, least, value in (("input_limit", 1, input_limit), ("buffer", 0, buffer)):
+            if value is not None:
+                _check_limit(name, value, least, protocol)
         self._protocol: Any = protocol
+        self._wording = wording_of(prompts)
+        self.system = self._wording.system if self._wording else ""
+        self._input_limit, self._buffer = input_limit, buffer
+        self._limits: Limits | None = None
         self._count: Callable[[str], int] = len
         self._counter = "characters"
 
     def prepare(self, backbone: TokenCounter) -> None:
         """Count tokens as the official protocol does where its tokenizer is at hand, else by the backbone."""
         if self._protocol == "official":
-            self._count, self._counter = _official_counter() or (
-                backbone.length,
-                f"{backbone.name}'s tokenizer",
-            )
+            official = official_counter()
+            chosen = official or backbone
+            self._count = chosen.length
+            self._counter = official.name if official else f"{backbone.name}'s tokenizer"
+            most = self._input_limit or backbone.positions
+            buffer = min(BUFFER, most // _SHARE) if self._buffer is None else self._buffer
+            self._limits = Limits(most, buffer, chosen.last)
 
     @abstractmethod
     def _listed(self) -> Iterator[tuple[str, int, Row]]:
@@ -51,7 +67,13 @@ class _Rows(Task):
             taken[category] += 1
             if limit is None or taken[category] <= limit:
                 yield episode_from_row(
-                    row, split=split, index=index, protocol=self._protocol, count=self._count
+                    row,
+                    split=split,
+                    index=index,
+                    protocol=self._protocol,
+                    count=self._count,
+                    limits=self._limits,
+                    wording=self._wording,
                 )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
@@ -69,9 +91,14 @@ class _Rows(Task):
         return {**metrics, "accuracy": metrics[primary], **({"unjudged": 1.0} if judged else {})}
 
     def identity(self) -> dict[str, Any]:
-        """Files, protocol and version of the wording."""
-        counter = {"counted_by": self._counter} if self._protocol == "official" else {}
-        return {**self._files(), "protocol": self._protocol, "prompts": PROMPT_VERSION, **counter}
+        """Files, protocol, the wording's version or content hash, and what the official protocol cuts by."""
+        prompts = PROMPT_VERSION if self._wording is None else self._wording.identity()
+        made = {**self._files(), "protocol": self._protocol, "prompts": prompts}
+        if self._protocol == "official":
+            made["counted_by"] = self._counter
+        if self._limits is not None:
+            made |= {"input_limit": self._limits.input_limit, "buffer": self._limits.buffer}
+        return made
 
     @abstractmethod
     def _files(self) -> dict[str, Any]:
@@ -79,18 +106,31 @@ class _Rows(Task):
 
 
 class RowsTask(_Rows):
-    """Rows of a local file."""
+    """Rows of a local file.
+
+    Options. protocol: isolated, official or delta-mem-release. prompts: own, or the benchmark's once they are
+    imported: official (as its long-context agents are asked), official-rag or official-agentic. input_limit,
+    buffer: tokens by which `official` cuts contexts as the benchmark's agents do; by default the backbone's
+    positions, and 4,000 of them or a 32nd of fewer than 128,000.
+    """
 
     name: ClassVar[str] = "rows"
     summary: ClassVar[str] = (
         "any .json, .jsonl or .parquet file in MemoryAgentBench's row schema (--rows FILE)"
     )
-    defaults: ClassVar[Mapping[str, Any]] = {"path": "", "protocol": "isolated"}
+    defaults: ClassVar[Mapping[str, Any]] = {"path": "", **_DEFAULTS}
 
-    def __init__(self, path: str | Path = "", protocol: str = "isolated") -> None:
+    def __init__(
+        self,
+        path: str | Path = "",
+        protocol: str = "isolated",
+        prompts: str = OWN,
+        input_limit: int | None = None,
+        buffer: int | None = None,
+    ) -> None:
         if not path:
             raise UserError("task rows needs a file: give --rows FILE")
-        super().__init__(protocol)
+        super().__init__(protocol, prompts, input_limit, buffer)
         self._path = Path(path)
         self._rows = load_rows(self._path)
 
@@ -106,18 +146,25 @@ class MemoryAgentBenchTask(_Rows):
     """All four splits at one revision.
 
     Options. path: a folder of the splits' files in place of the hub. splits, sources: names separated by
-    commas, all where empty; a source may be given by the beginning of its name. protocol: isolated, official
-    or delta-mem-release.
+    commas, all where empty; a source may be given by the beginning of its name. The others are those of
+    task rows.
     """
 
     name: ClassVar[str] = "memory-agent-bench"
     summary: ClassVar[str] = "MemoryAgentBench's four splits, from the hub at one revision or from a folder"
-    defaults: ClassVar[Mapping[str, Any]] = {"path": "", "splits": "", "sources": "", "protocol": "isolated"}
+    defaults: ClassVar[Mapping[str, Any]] = {"path": "", "splits": "", "sources": "", **_DEFAULTS}
 
     def __init__(
-        self, path: str = "", splits: str = "", sources: str = "", protocol: str = "isolated"
+        self,
+        path: str = "",
+        splits: str = "",
+        sources: str = "",
+        protocol: str = "isolated",
+        prompts: str = OWN,
+        input_limit: int | None = None,
+        buffer: int | None = None,
     ) -> None:
-        super().__init__(protocol)
+        super().__init__(protocol, prompts, input_limit, buffer)
         known = {split.split: split for split in SPLITS}
         names = [part.strip() for part in splits.split(",") if part.strip()] or list(known)
         for name in names:
@@ -144,12 +191,9 @@ class MemoryAgentBenchTask(_Rows):
         return {"revision": REVISION, "sha256": hashes, "sources": list(self._sources)}
 
 
-def _official_counter() -> tuple[Callable[[str], int], str] | None:
-    """Counting by o200k_base, the tokenizer of the benchmark's chunks, where tiktoken has it."""
-    try:
-        import tiktoken
-
-        encoding = tiktoken.get_encoding("o200k_base")
-    except (ImportError, OSError, ValueError):  # not installed, not cached and offline, or damaged
-        return None
-    return lambda text: len(encoding.encode(text, allowed_special={"<|endoftext|>"})), "o200k_base"
+def _check_limit(name: str, value: Any, least: int, protocol: str) -> None:
+    """Raises UserError for an option that is no such number, or that this protocol does not have."""
+    if protocol != "official":
+        raise UserError(f"option {name} belongs to --protocol official, not to {protocol}")
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise UserError(f"option {name} must be a whole number of tokens from {least} on, not {value!r}")

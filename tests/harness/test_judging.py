@@ -1,9 +1,7 @@
 """Judging through a real HTTP endpoint: verdicts, retries, nonsense, and what stays unjudged."""
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,42 +13,7 @@ from deltamem_eval.store import RunStore, Sample, read_cells
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
 from deltamem_eval.tasks.memory_agent_bench.rubrics import NonsenseError, judged_chat, judged_summary
 
-Reply = Callable[[dict], tuple[int, str]]
-
-
-class Server:
-    """Answers chat requests by a function of the request; keeps all of them."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict] = []
-        self.headers: list[dict[str, str]] = []
-        self.reply: Reply = lambda _: (200, "yes")
-        outer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                outer.asked.append(body)
-                outer.headers.append(dict(self.headers))
-                status, text = outer.reply(body)
-                made = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(made if status == 200 else b"no")
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._http.serve_forever, daemon=True).start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._http.server_address[1]}/v1"
-
-    def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
+from judge_server import Server
 
 
 @pytest.fixture
@@ -139,7 +102,14 @@ def run(tmp_path: Path) -> Path:
     """A finished run of three answers that only a judge can score."""
     file = tmp_path / "rows.json"
     file.write_text(json.dumps([ROW]))
-    request = {"methods": ["vanilla"], "task": "rows", "rows": str(file), "windows": [8], "seeds": [0]}
+    request = {
+        "methods": ["vanilla"],
+        "task": "rows",
+        "rows": str(file),
+        "windows": [8],
+        "seeds": [0],
+        "controls": False,
+    }
     store = RunStore.open(tmp_path / "run", request, {})
     identity = {"method": "vanilla", "control": None, "task": "rows", "data": {}, "window": 8, "seed": 0}
     cell = store.cell(identity | {"model": "m", "weights": "w", "dtype": "float32", "limit": None})

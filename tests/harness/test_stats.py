@@ -5,10 +5,22 @@ from math import comb
 
 import numpy as np
 import pytest
-from deltamem_eval.stats import cluster_bootstrap, holm, mcnemar, paired_bootstrap, sign_flip
+from deltamem_eval.stats import (
+    cluster_bootstrap,
+    detectable_difference,
+    holm,
+    holm_where,
+    mcnemar,
+    paired_bootstrap,
+    paired_test,
+    sign_flip,
+    standard_error,
+    unpaired_bootstrap,
+    unpaired_test,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm, permutation_test
+from scipy.stats import beta, bootstrap, nct, norm, permutation_test, sem, t
 
 
 def test_bootstrap_of_two_clusters_is_known_in_closed_form() -> None:
@@ -98,6 +110,137 @@ def test_order_of_questions_changes_nothing(pairs: list[tuple[float, str]]) -> N
     assert found == cluster_bootstrap(values[::-1], names[::-1], resamples=200)
     if found.low is not None and found.high is not None:
         assert 0 <= found.low <= found.high <= 1
+
+
+def clustered(
+    random: np.random.Generator, clusters: int, centre: float, shared: np.ndarray | None = None
+) -> tuple[list[float], list[str], np.ndarray]:
+    """Right or wrong, 3 to 9 questions a context, each context of a difficulty of its own.
+
+    shared: uniform numbers that make two samples' contexts hard together. The true mean is `centre`, as the
+    number of questions does not depend on the difficulty.
+    """
+    uniform = random.uniform(size=clusters) if shared is None else shared
+    rates = beta.ppf(uniform, 3 * centre, 3 * (1 - centre))
+    sizes = np.resize([3, 5, 6, 9], clusters)
+    values = [float(value) for p, n in zip(rates, sizes, strict=True) for value in random.random(n) < p]
+    return values, [str(index) for index, n in enumerate(sizes) for _ in range(n)], uniform
+
+
+def paired_coverage(clusters: int, runs: int, widen: bool) -> float:
+    """How often the interval of a paired difference holds the true one, 0.1."""
+    random = np.random.default_rng(clusters)
+    hits = 0
+    for _ in range(runs):
+        a, names, shared = clustered(random, clusters, 0.6)
+        b, _, _ = clustered(random, clusters, 0.5, (shared + random.uniform(0, 0.5, clusters)) % 1)
+        found = paired_bootstrap(a, b, names, resamples=1000, widen=widen)
+        hits += found.low <= 0.1 <= found.high  # type: ignore[operator]
+    return hits / runs
+
+
+@pytest.mark.parametrize("clusters", [10, 15, 30, 60])
+def test_widened_interval_of_a_paired_difference_covers_as_often_as_it_says(clusters: int) -> None:
+    assert 0.93 <= paired_coverage(clusters, 1000, widen=True) <= 0.97
+
+
+def test_few_contexts_need_the_wider_interval() -> None:
+    # Why comparisons widen: the plain percentile interval of ten contexts holds the truth too rarely.
+    assert paired_coverage(10, 1000, widen=False) < 0.92
+
+
+@pytest.mark.parametrize("clusters", [(10, 10), (12, 40)])
+def test_interval_between_two_seeds_covers_as_often_as_it_says(clusters: tuple[int, int]) -> None:
+    random = np.random.default_rng(4)
+    hits = 0
+    for _ in range(1000):
+        a, names_a, _ = clustered(random, clusters[0], 0.6)
+        b, names_b, _ = clustered(random, clusters[1], 0.5)
+        found = unpaired_bootstrap(a, names_a, b, names_b, resamples=1000)
+        hits += found.low <= 0.1 <= found.high  # type: ignore[operator]
+    assert 0.93 <= hits / 1000 <= 0.97
+
+
+def test_widening_is_student_s_on_symmetric_data() -> None:
+    # Singletons, symmetric: the widened percentile interval is the t interval, up to resampling.
+    random = np.random.default_rng(5)
+    values = list(norm.ppf((np.arange(12) + 0.5) / 12))
+    random.shuffle(values)
+    found = cluster_bootstrap(values, [str(index) for index in range(12)], resamples=100_000, widen=True)
+    half = t.ppf(0.975, 11) * sem(values)
+    assert found.low == pytest.approx(-half, rel=0.03)
+    assert found.high == pytest.approx(half, rel=0.03)
+
+
+def test_bootstrap_of_single_questions_agrees_with_scipy() -> None:
+    values = np.random.default_rng(6).exponential(size=50)
+    wanted = bootstrap(
+        (values,), np.mean, method="percentile", rng=np.random.default_rng(7)
+    ).confidence_interval
+    found = cluster_bootstrap(list(values), [str(index) for index in range(50)])
+    assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=0.02)
+
+
+def test_standard_error_by_hand_and_from_scipy() -> None:
+    values = [0.1, 0.7, 0.4, 0.9, 0.2]
+    assert standard_error(values, list("abcde")) == pytest.approx(sem(values))
+    # Sums 2 and 1 of 3 and 3 questions, mean 1/2: residuals ±1/2, so √(2/1 · 1/2) / 6.
+    assert standard_error([1, 1, 0, 0, 0, 1], list("aaabbb")) == pytest.approx(1 / 6)
+    assert standard_error([1.0, 0.0], ["a", "a"]) is None
+
+
+def test_detectable_difference_has_the_power_it_says() -> None:
+    # Of many clusters 1.960 + 0.842 errors; of few, the noncentral t has a power of 0.8 there.
+    assert detectable_difference(1.0, 1e6) == pytest.approx(1.959964 + 0.841621, abs=1e-4)
+    for freedom in (4, 9, 29):
+        shift = detectable_difference(1.0, freedom)
+        limit = t.ppf(0.975, freedom)
+        power = 1 - nct.cdf(limit, freedom, shift) + nct.cdf(-limit, freedom, shift)
+        assert power == pytest.approx(0.8, abs=0.02)
+
+
+def test_mcnemar_stands_only_where_questions_are_independent() -> None:
+    a, b = [1.0] * 8 + [0.0] * 2, [0.0] * 8 + [1.0] * 2
+    alone = paired_test(a, b, [str(index) for index in range(10)])
+    assert alone == (pytest.approx(2 * 56 / 2**10), "exact McNemar")
+    shared = paired_test(a, b, [str(index // 2) for index in range(10)])
+    assert shared == (pytest.approx(2 * 6 / 2**5), "sign flip")  # four contexts of five won
+    assert paired_test([0.5, 1.0], [0.0, 0.0], ["a", "b"]).test == "sign flip"
+
+
+def test_a_thing_against_itself_has_difference_zero_and_p_one() -> None:
+    a, names, _ = clustered(np.random.default_rng(8), 12, 0.5)
+    for seed in range(10):
+        found = paired_bootstrap(a, a, names, seed=seed, widen=True)
+        assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
+        assert paired_test(a, a, names, seed=seed).value == 1.0
+        assert unpaired_bootstrap(a, names, a, names, seed=seed).estimate == 0.0
+        assert unpaired_test(a, names, a, names, seed=seed).value == 1.0
+
+
+def test_dealing_out_anew_agrees_with_scipy() -> None:
+    random = np.random.default_rng(9)
+    a, b = random.normal(0.6, 1, 25), random.normal(0, 1, 18)
+    wanted = permutation_test(
+        (a, b), lambda x, y: np.mean(x) - np.mean(y), n_resamples=20_000, rng=np.random.default_rng(1)
+    ).pvalue
+    names_a, names_b = [f"a{index}" for index in range(25)], [f"b{index}" for index in range(18)]
+    assert unpaired_test(list(a), names_a, list(b), names_b).value == pytest.approx(wanted, abs=0.01)
+
+
+def test_dealing_out_anew_keeps_its_level() -> None:
+    random = np.random.default_rng(10)
+    alarms = 0
+    for _ in range(400):
+        a, names_a, _ = clustered(random, 12, 0.5)
+        b, names_b, _ = clustered(random, 15, 0.5)
+        alarms += unpaired_test(a, names_a, b, names_b, resamples=300).value < 0.05
+    assert alarms / 400 <= 0.075
+
+
+def test_rows_without_a_difference_take_no_share_of_the_error() -> None:
+    assert holm_where([0.01, 1.0, 0.02, 1.0], [True, False, True, False]) == [0.02, 1.0, 0.02, 1.0]
+    assert holm_where([1.0], [False]) == [1.0]
 
 
 def test_nothing_to_average_is_refused() -> None:

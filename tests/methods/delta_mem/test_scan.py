@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from deltamem_eval.methods.delta_mem.scan import SEGMENT, scan
+from deltamem_eval.methods.delta_mem.chunked import SEGMENT
+from deltamem_eval.methods.delta_mem.scan import scan
 from deltamem_eval.profiling.allocations import Allocations
 from torch import Tensor
 
@@ -142,7 +143,7 @@ def test_gradients_across_segments(monkeypatch: pytest.MonkeyPatch) -> None:
         return [tensor.grad for tensor in case.values() if tensor.grad is not None]
 
     wanted = gradients()
-    monkeypatch.setattr("deltamem_eval.methods.delta_mem.scan.SEGMENT", 20)
+    monkeypatch.setattr("deltamem_eval.methods.delta_mem.chunked.SEGMENT", 20)
     for got, value in zip(gradients(), wanted, strict=True):
         torch.testing.assert_close(got, value, atol=1e-5, rtol=1e-5)
 

@@ -1,0 +1,82 @@
+"""`regress`: a run against a tracked baseline, for CI."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from deltamem_eval.cli.output import check_file, write_file
+from deltamem_eval.errors import UserError
+
+if TYPE_CHECKING:
+    from deltamem_eval.reports.regress.verdicts import Verdicts
+
+
+def regress(
+    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="a table of `report`, or a run")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs, pooled")],
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules, in place of the default ones")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="breakdowns, where the baseline is a run or is made")] = None,
+    subset: Annotated[
+        bool, typer.Option("--subset", help="rows and seeds that the run lacks were not asked for")
+    ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="write the baseline anew from the runs, with its samples")
+    ] = False,
+    markdown: Annotated[Path | None, typer.Option(help="write a comment for a pull request there")] = None,
+    junit: Annotated[Path | None, typer.Option(help="write JUnit XML there")] = None,
+    github: Annotated[bool, typer.Option("--github", help="print GitHub annotations")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON, every flipped question in it")] = False,
+    bootstrap_seed: Annotated[int, typer.Option(help="seed of the resampling")] = 0,
+) -> None:
+    """Hold a run against a baseline; exit code 0 where nothing is worse, 1 where something is.
+
+    A row is a method at a window in a category. Rows that vanished are failures; new ones are shown.
+    """
+    from deltamem_eval.reports.regress.baseline import read_baseline
+    from deltamem_eval.reports.regress.baseline import update as update_baseline
+    from deltamem_eval.reports.regress.output import to_annotations, to_comment, to_junit, to_plain
+    from deltamem_eval.reports.regress.rules import read_rules
+    from deltamem_eval.reports.regress.verdicts import judge
+
+    if as_json and github:
+        raise UserError("--json and --github both print: give one, or run twice")
+    names = None if by is None else tuple(part for part in by.split(",") if part)
+    if update:
+        written = update_baseline(baseline, runs, names)
+        typer.echo(f"wrote {' and '.join(map(str, written))}")
+        return
+    for file in (markdown, junit):
+        if file is not None:
+            check_file(file)
+    read = read_rules(rules)
+    found = judge(read_baseline(baseline, names), runs, read, subset=subset, seed=bootstrap_seed)
+    if markdown is not None:
+        write_file(markdown, to_comment(found))
+    if junit is not None:
+        write_file(junit, to_junit(found))
+    if as_json:
+        typer.echo(json.dumps(to_plain(found), indent=2, ensure_ascii=False))
+    else:
+        _print(found)
+    if github:
+        typer.echo(to_annotations(found), nl=False)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _print(found: Verdicts) -> None:
+    """The rows, the flipped questions where something failed, and the outcome."""
+    from deltamem_eval.cli.run import print_table
+    from deltamem_eval.reports.regress.output import FLIPS
+    from deltamem_eval.reports.regress.tables import flipped, verdict_table
+
+    print_table(verdict_table(found))
+    flips = flipped(found, FLIPS)
+    if found.failed and flips.rows:
+        print_table(flips)
+    typer.echo(f"{'regression' if found.failed else 'no regression'}: {found.summary}")

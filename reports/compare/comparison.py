@@ -1,0 +1,163 @@
+"""Two stored runs against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.reports.compare.difference import (
+    Difference,
+    adjusted,
+    paired_difference,
+    unpaired_difference,
+)
+from deltamem_eval.reports.compare.pairing import (
+    Pair,
+    Wordings,
+    beside,
+    pairs_of,
+    same_reading,
+    unlike_data,
+    unlike_prompts,
+    unlike_questions,
+)
+from deltamem_eval.reports.compare.rows import Key, Row, listed, name_of, rows_of
+from deltamem_eval.reports.compare.selection import match
+from deltamem_eval.reports.groups import load_groups
+from deltamem_eval.reports.unfinished import partial_notes
+from deltamem_eval.store import RunRecord, read_contexts, read_run
+
+_NAMED = ("method", "control", "window")  # settings that a row's key already tells
+_BACKBONE = ("model", "weights", "dtype")  # all that two methods' settings have to share
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """B against A, row by row.
+
+    by: the breakdown's names. paired: whether questions were paired. seed: of the resampling. notes: what a
+    reader must know beside the numbers, one sentence each.
+    """
+
+    a: Path
+    b: Path
+    by: tuple[str, ...]
+    paired: bool
+    seed: int
+    differences: tuple[Difference, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Side:
+    record: RunRecord
+    identities: list[dict[str, Any]]
+    rows: dict[Key, Row]
+    wordings: Wordings
+
+
+def compare(
+    a: Path,
+    b: Path,
+    by: Sequence[str] = ("category",),
+    *,
+    choices: tuple[str | None, str | None] = (None, None),
+    unpaired: bool = False,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs on the questions both answered.
+
+    choices: NAME[@WINDOW] of A and of B, to compare two methods rather than rows of one name. unpaired: as
+    two samples, whatever they were asked. seed: of the resampling. Raises UserError for what is no run, for
+    runs that share no row, and, unless unpaired, for runs that did not see the same questions or, with
+    nothing to explain it, not the same prompts.
+    """
+    first, second = _side(a, by), _side(b, by)
+    matched = match(first.rows, second.rows, *choices)
+    partial = partial_notes((a,) if a == b else (a, b))
+    found = []
+    if not unpaired:
+        told = unlike_data(first.identities, second.identities)
+        _refuse(list(told.values()), "", partial)
+    for key, (row_a, row_b) in matched.rows.items():
+        if unpaired:
+            found.append(unpaired_difference(key, row_a, row_b, seed))
+        else:
+            pairs = _checked_pairs(key, row_a, row_b, (first.wordings, second.wordings), partial)
+            found.append(paired_difference(key, pairs, seed))
+    notes = (
+        *_left_over("A", matched.only_a),
+        *_left_over("B", matched.only_b),
+        *setting_notes(matched.rows.values()),
+        *_record_notes(first.record, second.record),
+        *partial,
+    )
+    return Comparison(a, b, tuple(by), not unpaired, seed, tuple(adjusted(found)), notes)
+
+
+def _side(path: Path, by: Sequence[str]) -> _Side:
+    record = read_run(path)
+    groups, cells = load_groups([path])
+    wordings = {
+        key: asked.prompt.head + (f" […] {asked.prompt.tail}" if asked.prompt.cut else "")
+        for key, asked in read_contexts(path).items()
+    }
+    return _Side(record, [cell.identity for cell in cells], rows_of(groups, by), wordings)
+
+
+def _checked_pairs(
+    key: Key, a: Row, b: Row, wordings: tuple[Wordings, Wordings], partial: Sequence[str]
+) -> list[Pair]:
+    """The pairs of two rows whose questions are the same, all of them."""
+    pairs = pairs_of(a, b, wordings)
+    unlike = unlike_questions(a, b, pairs, wordings)
+    if not unlike and same_reading(a.group, b.group):
+        unlike = unlike_prompts(pairs)
+    _refuse(unlike, name_of(key), partial)
+    return pairs
+
+
+def _refuse(unlike: Sequence[str], where: str, partial: Sequence[str]) -> None:
+    """Raises UserError where anything differs that makes the questions others."""
+    if unlike:
+        raise UserError(
+            f"the runs did not see the same prompts{where and f' ({where})'}, differing in "
+            f"{', '.join(unlike)}: --unpaired compares their means alone"
+            + "".join(f"; {note.rstrip('.')}" for note in partial)
+        )
+
+
+def _left_over(side: str, keys: Sequence[Key]) -> list[str]:
+    return [f"Only in {side}, not compared: {listed(keys)}."] if keys else []
+
+
+def setting_notes(rows: Iterable[tuple[Row, Row]], sides: tuple[str, str] = ("A", "B")) -> list[str]:
+    """One sentence for each setting in which rows differ: of two methods, their backbone; else all but the
+    name and window.
+    """
+    found: dict[str, list[str]] = {}
+    for a, b in rows:
+        names = a.group.setting if a.group.method == b.group.method else _BACKBONE
+        for name in names:
+            left, right = a.group.setting.get(name), b.group.setting.get(name)
+            if name not in _NAMED and left != right:
+                labels = found.setdefault(f"{name} ({beside(left, right, sides)})", [])
+                labels += [a.group.label] if a.group.label not in labels else []
+    return [f"{', '.join(labels)}: other {what}." for what, labels in found.items()]
+
+
+def _record_notes(a: RunRecord, b: RunRecord) -> list[str]:
+    """One sentence on commit, device and versions where they differ."""
+    pairs = {"commit": (a.commit, b.commit), "device": (a.device, b.device)}
+    pairs |= {
+        name: (a.versions.get(name), b.versions.get(name)) for name in sorted({*a.versions, *b.versions})
+    }
+    unlike = [
+        f"{name} ({beside(left or 'unknown', right or 'unknown')})"
+        for name, (left, right) in pairs.items()
+        if left != right
+    ]
+    return [f"Made with other {', '.join(unlike)}."] if unlike else []

@@ -1,0 +1,213 @@
+"""The samples of runs, pooled by setting over seeds, and how they are broken down."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.hashing import hash_json
+from deltamem_eval.reports.table import Cell
+from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
+
+BREAKDOWNS = {
+    "category": "category",
+    "source": "source",
+    "associations": "associations",
+    "updates": "updates",
+    "context_tokens": "context tokens",
+    "question_types": "question type",
+    "window_share": "window / context",
+}
+Members = list[tuple[str, Sample]]
+_SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
+
+
+@dataclass(frozen=True)
+class Group:
+    """All samples of one setting, over seeds, with what its cells recorded.
+
+    setting: what the cells' identities share. samples: each with its task, data and seed. told: what must be
+    said of the setting because another group is called the same.
+    """
+
+    setting: dict[str, Any]
+    samples: tuple[tuple[str, Sample], ...]
+    effective: dict[str, Any]
+    told: str = ""
+    runs: tuple[str, ...] = ()
+
+    @property
+    def method(self) -> str:
+        """The method's registered name."""
+        return str(self.setting["method"])
+
+    @property
+    def control(self) -> str | None:
+        """The control, None for the method itself."""
+        found: str | None = self.setting["control"]
+        return found
+
+    @property
+    def window(self) -> int | None:
+        """Context tokens in the prompt; None for as many as fit."""
+        found: int | None = self.setting["window"]
+        return found
+
+    @property
+    def backbone(self) -> tuple[str, str]:
+        """Weights and type: lifts and differences never cross them."""
+        return str(self.setting["weights"]), str(self.setting["dtype"])
+
+    @property
+    def window_text(self) -> str:
+        """The window as tables print it."""
+        return "all that fits" if self.window is None else str(self.window)
+
+    @property
+    def label(self) -> str:
+        """Method, what tells it from another of its name, and control in brackets."""
+        name = str(self.effective.get("label", self.method)) + self.told
+        return name if self.control is None else f"{name} [{self.control}]"
+
+
+def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
+    """The finished cells of runs, pooled over seeds; a cell that several runs hold counts once.
+
+    Files that did not change since the last call are not read again. Raises UserError where there is no
+    finished cell, and where runs answered the same cell differently.
+    """
+    groups, records = _load(tuple(paths), tuple(stamp for path in paths for stamp in _stamps(path)))
+    return list(groups), list(records)
+
+
+def _stamps(path: Path) -> list[tuple[str, int, int]]:
+    """Name, time and size of every file that a run's samples are read from."""
+    files = [file for kind in ("cell.json", "*.jsonl") for file in sorted(path.glob(f"cells/*/{kind}"))]
+    return [(str(file), file.stat().st_mtime_ns, file.stat().st_size) for file in files]
+
+
+@lru_cache(maxsize=2)
+def _load(
+    paths: tuple[Path, ...], stamps: tuple[tuple[str, int, int], ...]
+) -> tuple[tuple[Group, ...], tuple[CellRecord, ...]]:
+    """What `load_groups` gives; `stamps` tell one state of the files from another."""
+    found: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
+    settings: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
+    records: list[CellRecord] = []
+    seen: dict[str, str] = {}
+    runs: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        for record, samples in read_cells(path):
+            identity = record.identity
+            if not _is_new(identity, samples, seen, path):
+                continue
+            setting = {name: identity.get(name) for name in _SETTING}
+            scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
+            found[hash_json(setting)] += [(scope, sample) for sample in samples]
+            settings[hash_json(setting)] = setting, record.effective
+            runs[hash_json(setting)].append(f"{path.name}/{cell_hash(identity)}")
+            records.append(record)
+    if not found:
+        raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
+    groups = [
+        Group(setting, tuple(found[key]), effective, runs=tuple(runs[key]))
+        for key, (setting, effective) in settings.items()
+    ]
+    return tuple(sorted(_told_apart(groups), key=_order)), tuple(records)
+
+
+def _told_apart(groups: Sequence[Group]) -> list[Group]:
+    """The groups, those of one name and window saying in what they differ."""
+    alike: defaultdict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
+    for group in groups:
+        alike[group.label, group.window].append(_flat(group.setting))
+    return [
+        replace(group, told=_difference_of(_flat(group.setting), alike[group.label, group.window]))
+        for group in groups
+    ]
+
+
+def _flat(setting: dict[str, Any]) -> dict[str, Any]:
+    nested = {**(setting["options"] or {}), **(setting["parts"] or {})}
+    plain = {name: value for name, value in setting.items() if name not in ("options", "parts")}
+    return {**plain, **nested}
+
+
+def _difference_of(own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
+    names = [name for name in own if any(other.get(name) != own[name] for other in alike)]
+    return f" ({', '.join(f'{name}={own[name]}' for name in names)})" if names else ""
+
+
+def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str], path: Path) -> bool:
+    """Note the cell; False where another run had the same cell with the same answers."""
+    cell = cell_hash(identity)
+    answers = hash_json([[sample.query, sample.status, sample.answer] for sample in samples])
+    known = seen.get(cell)
+    if known not in (None, answers):
+        raise UserError(f"{path} answered cell {cell} unlike a run before it: report them apart")
+    seen[cell] = answers
+    return known is None
+
+
+def _order(group: Group) -> tuple[int, int, str, str]:
+    ranks = {"closed-book": 0, "full-context": 1}
+    window = -1 if group.window is None else group.window
+    return ranks.get(group.control or "", 2), window, group.method, group.control or ""
+
+
+def accuracy_of(sample: Sample) -> float:
+    """The sample's accuracy; whatever did not end well counts as wrong."""
+    return sample.metrics.get("accuracy", 0.0) if sample.status == "ok" else 0.0
+
+
+def key_of(scope: str, sample: Sample) -> tuple[str, str]:
+    return scope, sample.query
+
+
+def broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...], Members]]:
+    """The group's samples by their values of `by`, numbers in the order of their size."""
+    found: defaultdict[tuple[str | float, ...], list[tuple[str, Sample]]] = defaultdict(list)
+    for scope, sample in group.samples:
+        found[tuple(_value(sample, group.window, name) for name in by)].append((scope, sample))
+    ordered = sorted(found.items(), key=lambda item: [(isinstance(part, str), part) for part in item[0]])
+    return [(tuple(_text(part) for part in values), members) for values, members in ordered]
+
+
+def _value(sample: Sample, window: int | None, name: str) -> str | float:
+    if name in ("category", "source"):
+        return str(getattr(sample, name))
+    length = sample.extras.get("context_tokens")
+    if name == "window_share":
+        return "–" if window is None or not length else window / length
+    found = sample.extras.get(name)
+    return "–" if found is None else found if isinstance(found, str) else float(found)
+
+
+def _text(value: str | float) -> str:
+    return value if isinstance(value, str) else f"{value:g}"
+
+
+def caption_of(groups: list[Group], records: list[CellRecord]) -> str:
+    """n, contexts, windows, seeds, model and limits of everything in the table."""
+    questions = {key_of(scope, sample) for group in groups for scope, sample in group.samples}
+    contexts = {(scope, sample.cluster) for group in groups for scope, sample in group.samples}
+    seeds = sorted({record.identity["seed"] for record in records})
+    windows = sorted({group.window for group in groups if group.control is None and group.window is not None})
+    models = sorted({f"{record.identity['model']} ({record.identity['dtype']})" for record in records})
+    limits = sorted({str(record.identity["limit"]) for record in records if record.identity["limit"]})
+    text = (
+        f"{len(questions)} questions on {len(contexts)} contexts; window "
+        f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; "
+        f"backbone {', '.join(models)}."
+    )
+    return text + (f" Limited to {', '.join(limits)} episodes a category." if limits else "")
+
+
+def controls_of(rows: Sequence[tuple[Cell, ...]]) -> frozenset[int]:
+    """Indices of the rows whose first cell is the label of a control."""
+    return frozenset(number for number, row in enumerate(rows) if str(row[0].value).endswith("]"))

@@ -1,0 +1,101 @@
+"""The numbers of a row that rules are about, from its samples or from a tracked table's line."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from statistics import fmean
+
+from deltamem_eval.errors import UserError
+from deltamem_eval.reports.compare.rows import Key, Row
+from deltamem_eval.reports.groups import BREAKDOWNS, accuracy_of
+
+Facts = Mapping[str, float | None]
+_COSTS = ("added_parameters", "memory_bytes", "prompt_tokens", "write_seconds", "answer_seconds")
+_FAILED = re.compile(r"(\d+) (failed|oom|timeout|skipped)\b")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a tracked table. interval: of the accuracy, None where it was printed without. n: its
+    questions.
+    """
+
+    facts: Facts
+    interval: tuple[float, float] | None
+    n: int
+
+
+def facts_of(row: Row) -> Facts:
+    """A row's numbers: means over its questions or, of memory and writing, over its contexts; and how many
+    questions did not end well. A context's memory is the most that any of its questions recorded.
+    """
+    samples = [sample for _, sample in row.members]
+    contexts = dict(zip(row.clusters, samples, strict=True)).values()
+    held: defaultdict[str, int] = defaultdict(int)
+    for cluster, sample in zip(row.clusters, samples, strict=True):
+        held[cluster] = max(held[cluster], sum(sample.memory_bytes.values()))
+    return {
+        "accuracy": fmean(accuracy_of(sample) for sample in samples),
+        "not_ok": float(sum(sample.status != "ok" for sample in samples)),
+        "added_parameters": row.group.effective.get("overhead", {}).get("trainable"),
+        "memory_bytes": fmean(held.values()),
+        "prompt_tokens": fmean(sample.prompt_tokens for sample in samples),
+        "write_seconds": fmean(sample.write_seconds for sample in contexts),
+        "answer_seconds": fmean(sample.answer_seconds for sample in samples),
+    }
+
+
+def read_lines(file: Path) -> tuple[tuple[str, ...], dict[Key, Line]]:
+    """A table as `report --format csv` prints it: its breakdown's names, and its lines by key.
+
+    Raises UserError for a file that is no such table, and for a number that is none.
+    """
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            found = list(csv.DictReader(stream, strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    heads = list(found[0]) if found else []
+    if heads[:2] != ["method", "window"] or "accuracy" not in heads:
+        raise UserError(f"{file} is no table of `report --format csv`, or an empty one")
+    by = tuple(heads[2 : heads.index("accuracy")])
+    if unknown := [name for name in by if name not in BREAKDOWNS]:
+        raise UserError(f"{file}: no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
+    lines: dict[Key, Line] = {}
+    for number, cells in enumerate(found, 2):
+        key = tuple(str(cells[name]) for name in ("method", "window", *by))
+        if key in lines:
+            raise UserError(f"{file}, line {number}: a second line of {', '.join(key)}")
+        lines[key] = _line(cells, f"{file}, line {number}")
+    return by, lines
+
+
+def _line(cells: Mapping[str, str | None], where: str) -> Line:
+    accuracy, n = _number(cells, "accuracy", where), _number(cells, "accuracy_n", where)
+    if accuracy is None or not n:
+        raise UserError(f"{where}: accuracy needs a value and its number of questions")
+    low, high = _number(cells, "accuracy_low", where), _number(cells, "accuracy_high", where)
+    failed = sum(int(count) for count, _ in _FAILED.findall(cells.get("not_ok") or ""))
+    facts = {name: _number(cells, name, where) for name in _COSTS}
+    interval = None if low is None or high is None else (low, high)
+    return Line({"accuracy": accuracy, "not_ok": float(failed), **facts}, interval, int(n))
+
+
+def _number(cells: Mapping[str, str | None], name: str, where: str) -> float | None:
+    """A cell's number, None where it is empty."""
+    text = cells.get(name)
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
+    if not isfinite(value):
+        raise UserError(f"{where}: {name} is no number: {text!r}")
+    return value
