@@ -44,7 +44,7 @@ results: $(STAMP)
 ## tables: what results/ tracks, from the runs of `make results`
 tables: $(STAMP)
 	mkdir -p results/provenance
-	$(BIN)/deltamem-eval report $(TABLE) --format csv > results/embedded.csv
+	$(BIN)/deltamem-eval regress results/embedded.csv $(TABLE) --update
 	$(BIN)/deltamem-eval report $(TABLE) --by source,associations --format csv > results/embedded_associations.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by source,context_tokens --format csv > results/embedded_lengths.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv

@@ -129,7 +129,7 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     backbone.system = task.system
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
-    cells = [_with_adapter(cell, request) for cell in grid]
+    cells = [with_adapter(cell, request) for cell in grid]
     _try_out(cells, episodes, backbone)
     store = RunStore.open(out, request.record(), provenance(str(backbone.device)))
     try:
@@ -152,7 +152,8 @@ def make_task(request: Request) -> Task:
     return task
 
 
-def _with_adapter(cell: Cell, request: Request) -> Cell:
+def with_adapter(cell: Cell, request: Request) -> Cell:
+    """The cell with the options its method knows, and the adapter that a trained method is to load."""
     kind = METHODS.load(cell.method)
     given = {name: value for name, value in request.options.items() if name in kind.defaults}
     if not kind.trained:

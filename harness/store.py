@@ -134,15 +134,15 @@ class RunStore:
         file = path / "run.json"
         if file.exists():
             record = read_run(path)
-            _same_request(path, record.request, request)
-            return cls(path, record, _take_lock(path))
+            same_request(path, record.request, request)
+            return cls(path, record, take_lock(path))
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is no run: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = take_lock(path)
             record = RunRecord(
-                schema_version=SCHEMA_VERSION, request=dict(request), created=_now(), **provenance
+                schema_version=SCHEMA_VERSION, request=dict(request), created=now(), **provenance
             )
             write_atomic(file, record.model_dump_json(indent=2) + "\n")
         except OSError as error:
@@ -157,15 +157,15 @@ class RunStore:
         """Add to `contexts.jsonl` what it does not hold yet of the episodes' contexts and questions."""
         file = self.path / "contexts.jsonl"
         if self._kept is None:
-            _drop_torn_line(file)
-            self._kept = {(record.cluster, record.episode) for record in _read_lines(file, ContextRecord)}
+            drop_torn_line(file)
+            self._kept = {(record.cluster, record.episode) for record in read_lines(file, ContextRecord)}
         records = [
             context_record(episode)
             for episode in episodes
             if (hash_text(episode.context), episode.id) not in self._kept
         ]
         if records:
-            _append_lines(file, records)
+            append_lines(file, records)
             self._kept |= {(record.cluster, record.episode) for record in records}
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class CellStore:
         self._file = path / "samples.jsonl"
         self._prompts = path / "prompts.jsonl"
         for file in (self._file, self._prompts):
-            _drop_torn_line(file)
+            drop_torn_line(file)
 
     @property
     def finished(self) -> bool:
@@ -215,13 +215,13 @@ class CellStore:
             asked.add(query)
             texts.add(name)
         if records:
-            _append_lines(self._prompts, records)
-        _append_lines(self._file, samples)
+            append_lines(self._prompts, records)
+        append_lines(self._file, samples)
 
     @cached_property
     def _known_prompts(self) -> tuple[set[str], set[str | None]]:
         """Queries and hashes of texts that `prompts.jsonl` holds."""
-        records = _read_lines(self._prompts, PromptRecord)
+        records = read_lines(self._prompts, PromptRecord)
         return {record.query for record in records}, {record.shown for record in records}
 
     def finish(self, effective: Mapping[str, Any]) -> None:
@@ -231,25 +231,25 @@ class CellStore:
             identity=self.identity,
             effective=dict(effective),
             samples=len(self.samples()),
-            finished=_now(),
+            finished=now(),
         )
         write_atomic(self.path / "cell.json", record.model_dump_json(indent=2) + "\n")
 
 
 def read_run(path: Path) -> RunRecord:
     """`run.json` of a folder. Raises UserError where there is none, or one of a newer schema."""
-    return _read_record(path / "run.json", RunRecord)
+    return read_record(path / "run.json", RunRecord)
 
 
 def read_cell_records(path: Path) -> list[CellRecord]:
     """The ends of a run's finished cells, without their samples, in order of hash."""
-    return [_read_record(file, CellRecord) for file in sorted(path.glob("cells/*/cell.json"))]
+    return [read_record(file, CellRecord) for file in sorted(path.glob("cells/*/cell.json"))]
 
 
 def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
     """The finished cells of a run with their samples, in order of hash."""
     files = sorted(path.glob("cells/*/cell.json"))
-    return [(_read_record(file, CellRecord), _judged_samples(file.parent)) for file in files]
+    return [(read_record(file, CellRecord), _judged_samples(file.parent)) for file in files]
 
 
 def _judged_samples(cell: Path) -> list[Sample]:
@@ -267,14 +267,14 @@ def _judged_samples(cell: Path) -> list[Sample]:
 
 def read_samples(file: Path) -> list[Sample]:
     """Samples of a file, without a torn last line. Raises UserError for a damaged line before it."""
-    return _read_lines(file, Sample)
+    return read_lines(file, Sample)
 
 
 def read_contexts(run: Path) -> dict[tuple[str, str], QuestionRecord]:
     """By a sample's cluster and query, what a run asked and where its evidence stands; empty where it stored
     none. Raises UserError for a damaged file.
     """
-    records = _read_lines(run / "contexts.jsonl", ContextRecord)
+    records = read_lines(run / "contexts.jsonl", ContextRecord)
     return {
         (record.cluster if record.characters else hash_text(asked.query), asked.query): asked
         for record in records
@@ -286,7 +286,7 @@ def read_prompts(cell: Path) -> dict[str, Clipped | None]:
     """By query, the context text that stood in its prompt, None where it held none; a query that is missing
     was not stored. Raises UserError for a damaged file.
     """
-    records = _read_lines(cell / "prompts.jsonl", PromptRecord)
+    records = read_lines(cell / "prompts.jsonl", PromptRecord)
     texts: dict[str | None, Clipped | None] = {None: None}
     texts |= {record.shown: record.text for record in records if record.text is not None}
     if any(record.shown not in texts for record in records):
@@ -294,8 +294,8 @@ def read_prompts(cell: Path) -> dict[str, Clipped | None]:
     return {record.query: texts[record.shown] for record in records}
 
 
-def _read_lines(file: Path, kind: type[Record]) -> list[Record]:
-    """Records of a file's whole lines; none where there is no file."""
+def read_lines(file: Path, kind: type[Record]) -> list[Record]:
+    """Records of a file's whole lines; none where there is no file. Raises UserError for a damaged line."""
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
@@ -305,7 +305,7 @@ def _read_lines(file: Path, kind: type[Record]) -> list[Record]:
         raise UserError(f"{file} is damaged: {error.error_count()} bad fields in a line") from None
 
 
-def _append_lines(file: Path, records: Sequence[BaseModel]) -> None:
+def append_lines(file: Path, records: Sequence[BaseModel]) -> None:
     """Add a line a record and sync the file to disk."""
     with file.open("a", encoding="utf-8") as stream:
         stream.writelines(record.model_dump_json() + "\n" for record in records)
@@ -313,7 +313,8 @@ def _append_lines(file: Path, records: Sequence[BaseModel]) -> None:
         os.fsync(stream.fileno())
 
 
-def _drop_torn_line(file: Path) -> None:
+def drop_torn_line(file: Path) -> None:
+    """Cut off a last line that a kill left unfinished, so that appending starts a new one."""
     if file.exists():
         data = file.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -321,7 +322,8 @@ def _drop_torn_line(file: Path) -> None:
             os.truncate(file, whole)
 
 
-def _read_record(file: Path, kind: type[Record]) -> Record:
+def read_record(file: Path, kind: type[Record]) -> Record:
+    """A file that holds one record. Raises UserError where there is none, or one of a newer schema."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
         version = int(value["schema_version"])
@@ -339,7 +341,8 @@ def _read_record(file: Path, kind: type[Record]) -> Record:
         raise UserError(f"{file} is damaged: {error.errors()[0]['msg']}") from None
 
 
-def _same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UserError, naming what differs, where the folder `path` was made by another request."""
     fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     if fields:
         name = fields[0]
@@ -349,7 +352,8 @@ def _same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) ->
         )
 
 
-def _take_lock(path: Path) -> IO[str]:
+def take_lock(path: Path) -> IO[str]:
+    """Hold a folder until the stream is closed. Raises UserError where another process holds it."""
     try:
         stream = (path / ".lock").open("w")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -360,5 +364,6 @@ def _take_lock(path: Path) -> IO[str]:
     return stream
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")

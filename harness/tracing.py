@@ -176,7 +176,7 @@ def _trace_all(run: Path, wanted: Sequence[_Wanted]) -> list[TraceRecord]:
     """Load the run's model once and write the episode with each method."""
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.runner import make_method
-    from deltamem_eval.session import _with_adapter, make_task
+    from deltamem_eval.session import make_task, with_adapter
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -188,7 +188,7 @@ def _trace_all(run: Path, wanted: Sequence[_Wanted]) -> list[TraceRecord]:
     made = []
     for item in wanted:
         identity = item.identity
-        cell = _with_adapter(Cell(item.method, request.task, identity["seed"], identity["window"]), request)
+        cell = with_adapter(Cell(item.method, request.task, identity["seed"], identity["window"]), request)
         adapter = None if cell.adapter is None else METHODS.load(item.method).adapter_hash(cell.adapter)
         for name, now in (("weights", backbone.identity), ("adapter", adapter)):
             if now != identity[name]:

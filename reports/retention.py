@@ -55,11 +55,12 @@ def capacities(table: Table) -> Mapping[str, int]:
     """Method label to the associations that one of its states holds, of a retention table."""
     keys = [column.key for column in table.columns]
     method, bound = keys.index("method"), keys.index("capacity")
-    return {
-        str(row[method].value): int(row[bound].value)
-        for row in table.rows
-        if isinstance(row[bound].value, int | float)
-    }
+    found: dict[str, int] = {}
+    for row in table.rows:
+        value = row[bound].value
+        if isinstance(value, int | float):
+            found[str(row[method].value)] = int(value)
+    return found
 
 
 def _varied(groups: Sequence[Group], measure: str) -> frozenset[str]:

@@ -15,13 +15,13 @@ from deltamem_eval.profiling.request import Point
 from deltamem_eval.store import (
     SCHEMA_VERSION,
     RunRecord,
-    _append_lines,
-    _drop_torn_line,
-    _now,
-    _read_lines,
-    _read_record,
-    _same_request,
-    _take_lock,
+    append_lines,
+    drop_torn_line,
+    now,
+    read_lines,
+    read_record,
+    same_request,
+    take_lock,
     write_atomic,
 )
 from pydantic import BaseModel, ConfigDict, Field
@@ -70,7 +70,7 @@ class ProfileStore:
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self._file = path / POINTS_FILE
         self._lock = lock
-        _drop_torn_line(self._file)
+        drop_torn_line(self._file)
 
     @classmethod
     def open(cls, path: Path, request: Mapping[str, Any], fields: Mapping[str, Any]) -> ProfileStore:
@@ -81,17 +81,17 @@ class ProfileStore:
         """
         file = path / PROFILE_FILE
         if file.exists():
-            record = _read_record(file, ProfileRecord)
-            _same_request(path, record.request, request)
-            _same_request(path, {"device": record.device}, {"device": fields["device"]})
-            return cls(path, _take_lock(path))
+            record = read_record(file, ProfileRecord)
+            same_request(path, record.request, request)
+            same_request(path, {"device": record.device}, {"device": fields["device"]})
+            return cls(path, take_lock(path))
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is no profile: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
-            lock = _take_lock(path)
+            lock = take_lock(path)
             record = ProfileRecord(
-                schema_version=SCHEMA_VERSION, request=dict(request), created=_now(), **fields
+                schema_version=SCHEMA_VERSION, request=dict(request), created=now(), **fields
             )
             write_atomic(file, record.model_dump_json(indent=2) + "\n")
         except OSError as error:
@@ -111,9 +111,9 @@ class ProfileStore:
     ) -> PointRecord:
         """Add a point's line and sync it to disk."""
         record = PointRecord(
-            **point._asdict(), window=window, limit_seconds=limit_seconds, finished=_now(), **fields
+            **point._asdict(), window=window, limit_seconds=limit_seconds, finished=now(), **fields
         )
-        _append_lines(self._file, [record])
+        append_lines(self._file, [record])
         return record
 
     def close(self) -> None:
@@ -123,9 +123,9 @@ class ProfileStore:
 
 def read_profile(path: Path) -> tuple[ProfileRecord, list[PointRecord]]:
     """A profile and its points, in the order of the request. Raises UserError where there is none."""
-    record = _read_record(path / PROFILE_FILE, ProfileRecord)
+    record = read_record(path / PROFILE_FILE, ProfileRecord)
     return record, _latest(path / POINTS_FILE)
 
 
 def _latest(file: Path) -> list[PointRecord]:
-    return list({record.point: record for record in _read_lines(file, PointRecord)}.values())
+    return list({record.point: record for record in read_lines(file, PointRecord)}.values())

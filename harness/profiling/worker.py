@@ -29,14 +29,16 @@ def main(task_file: Path, result_file: Path) -> None:
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    gc.freeze()  # what imports made is not searched for tensors again and again
     task = json.loads(task_file.read_text(encoding="utf-8"))
     request = ProfileRequest.from_record(task["request"])
     points, parts = [Point(*point) for point in task["points"]], Path(task["parts"])
+    gc.freeze()  # what imports made is not searched for tensors again and again
     try:
         made = {"points": points_of(request, points, parts)} if points else _facts(request, parts)
     except UserError as error:
         made = {"mistake": str(error)}
+    finally:
+        gc.unfreeze()
     write_atomic(result_file, json.dumps(made))
 
 

@@ -83,8 +83,9 @@ class _Segment:
     def __init__(self, inputs: Inputs, state: Tensor, chunk: int) -> None:
         batch, tokens, _ = inputs.q.shape
         self.layout = Layout.of(batch, tokens, chunk)
-        neutral = Inputs(0, 0, 0, 0, 0, 1)  # type: ignore[arg-type]
-        self.q, self.k, self.v, self.beta, self.erase, self.decay = map(self.layout.lanes, inputs, neutral)
+        neutral = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+        lanes = [self.layout.lanes(part, fill) for part, fill in zip(inputs, neutral, strict=True)]
+        self.q, self.k, self.v, self.beta, self.erase, self.decay = lanes
         self.products = self._decays()
         self.inner, self.before = self.products[:chunk, 1:], self.products[:chunk, 0]
         self.whole, self.after = self.products[chunk, 0], self.products[chunk, 1:]

@@ -10,6 +10,7 @@ from deltamem_eval.reports.render.markdown import to_markdown
 from deltamem_eval.reports.render.plain import to_csv, to_json
 from deltamem_eval.reports.table import Table
 
+__all__ = ["WRITERS", "to_csv", "to_html", "to_json", "to_latex", "to_markdown"]
 WRITERS: Mapping[str, Callable[[Table], str]] = {
     "markdown": to_markdown,
     "csv": to_csv,
