@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results tables evidence regress clean
+.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -63,6 +63,19 @@ regress: $(STAMP)
 ## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py $(ROWS)
+
+## gpu-profile: on a CUDA device, memory and speed of the paper's backbones with random weights, into results/gpu/
+LENGTHS := --prompt-lengths 4k,16k,32k --decode 64,256 --device cuda --dtype bfloat16
+WITH := --random-weights
+FOUR := $(WITH) Qwen/Qwen3-4B-Instruct-2507
+gpu-profile: $(STAMP)
+	$(BIN)/deltamem-eval profile $(FOUR) $(LENGTHS) --out results/gpu/qwen3-4b \
+		--method vanilla,context2lora,token-write,sequence-write,multi-write,mlp-memory,memgen
+	$(BIN)/deltamem-eval profile $(FOUR) $(LENGTHS) --out results/gpu/qwen3-4b-window --modes window --window 2048 \
+		--method llmlingua2,bm25-rag
+	$(BIN)/deltamem-eval profile $(WITH) HuggingFaceTB/SmolLM3-3B $(LENGTHS) --method vanilla,token-write --out results/gpu/smollm3-3b
+	$(BIN)/deltamem-eval profile $(WITH) Qwen/Qwen3-8B $(LENGTHS) --method vanilla,token-write --out results/gpu/qwen3-8b
+	$(BIN)/deltamem-eval report results/gpu/qwen3-4b results/gpu/qwen3-4b-window --out results/gpu/report --format md,csv,latex,pdf,svg
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)
