@@ -242,7 +242,7 @@ def test_report_prints_a_run_again_and_refuses_what_is_none(place: Path, tmp_pat
     assert head.startswith("method,window,source,accuracy")
     assert len(lines) == len({*lines})
     for arguments, words in (
-        ((tmp_path / "none",), "holds no run.json"),
+        ((tmp_path / "none",), "no such folder"),
         ((run, "--by", "kind"), "no breakdown"),
         ((run, "--format", "pdf"), "no format"),
     ):
