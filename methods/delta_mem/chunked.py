@@ -86,8 +86,8 @@ class _Segment:
         arena.rewind()
         self.arena = arena
         self.layout = Layout.of(batch, tokens, chunk)
-        neutral = Inputs(0, 0, 0, 0, 0, 1)  # type: ignore[arg-type]
-        self.q, self.k, self.v, self.beta, self.erase, self.decay = map(self._lanes, inputs, neutral)
+        self.q, self.k, self.v, self.beta, self.erase = map(self._lanes, inputs[:5])
+        self.decay = self._lanes(inputs.decay, filling=1.0)
         self.products = self._decays()
         self.inner, self.before = self.products[:chunk, 1:], self.products[:chunk, 0]
         self.whole, self.after = self.products[chunk, 0], self.products[chunk, 1:]
@@ -99,7 +99,7 @@ class _Segment:
         responses = self.solved[:, 1:].transpose(0, 1)
         self.writes = add_products(arena.copy(self.solved[:, 0]), responses, self.starts)
 
-    def _lanes(self, tensor: Tensor, filling: float) -> Tensor:
+    def _lanes(self, tensor: Tensor, filling: float = 0.0) -> Tensor:
         return self.arena.copy(self.layout.lanes(tensor, filling)).flatten(2)
 
     def _decays(self) -> Tensor:
