@@ -87,13 +87,12 @@ def _queries(record: RunRecord) -> dict[str, Query]:
     """What a run asked, made again from its data."""
     from deltamem_eval.session import Request, make_task
 
-    fields = {name: value for name, value in record.request.items() if name in Request.__dataclass_fields__}
-    lists = {name: tuple(fields[name]) for name in ("methods", "windows", "seeds")}
-    task = make_task(Request(**{**fields, **lists}))
+    request = Request.from_record(record.request)
+    task = make_task(request)
     return {
         query.id: query
-        for seed in (lists["seeds"] if task.seeded else lists["seeds"][:1])
-        for episode in task.episodes(seed, fields.get("limit"))
+        for seed in (request.seeds if task.seeded else request.seeds[:1])
+        for episode in task.episodes(seed, request.limit)
         for query in episode.queries
     }
 

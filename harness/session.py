@@ -59,6 +59,13 @@ class Request:
             "task_options": dict(self.task_options),
         }
 
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Request:
+        """What `record` was taken of; entries of other versions are passed over."""
+        fields = {name: value for name, value in record.items() if name in cls.__dataclass_fields__}
+        lists = {name: tuple(fields[name]) for name in ("methods", "windows", "seeds")}
+        return cls(**{**fields, **lists})
+
     @property
     def task_name(self) -> str:
         """The task as `--task` names it."""

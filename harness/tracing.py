@@ -214,11 +214,7 @@ def _trace_all(run: Path, wanted: Sequence[_Wanted]) -> list[TraceRecord]:
 def _request_of(run: Path) -> Request:
     from deltamem_eval.session import Request
 
-    fields = {
-        name: value for name, value in read_run(run).request.items() if name in Request.__dataclass_fields__
-    }
-    lists = {name: tuple(fields[name]) for name in ("methods", "windows", "seeds")}
-    return Request(**{**fields, **lists})
+    return Request.from_record(read_run(run).request)
 
 
 def _episode_of(run: Path, task: Task, wanted: _Wanted) -> Episode:

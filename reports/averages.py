@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deltamem_eval.reports.groups import Group, accuracy_of, caption_of, controls_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.stats import RESAMPLES, cluster_bootstrap
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Draws = NDArray[np.float64]
+from deltamem_eval.stats import averaged_bootstrap, cluster_bootstrap
 
 _COLUMNS = (
     Column("method", "method"),
@@ -29,7 +22,8 @@ _FOOTNOTES = (
     "Macro: mean over categories of the mean over their datasets (the in-context-learning sources are one "
     "dataset, of which the mean over sources is taken), as the benchmark's paper averages. "
     "Question-weighted: the mean over all questions, as δ-mem's release averages. They are not comparable.",
-    "Intervals: bootstrap by context within each source; none where a source has one context.",
+    "Intervals: bootstrap by context within each source, widened for few contexts; none where a source has "
+    "one context.",
 )
 
 
@@ -65,24 +59,16 @@ def _row(group: Group) -> tuple[Cell, ...]:
 
 def macro_average(group: Group) -> Cell:
     """Mean over categories of means over datasets of means over sources, with its interval."""
-    tree: defaultdict[str, defaultdict[str, dict[str, tuple[float, Draws | None]]]]
-    tree = defaultdict(lambda: defaultdict(dict))
-    for number, ((category, source), members) in enumerate(sorted(_by_source(group).items())):
-        tree[category][dataset_of(source)][source] = _source_mean(members, number)
-    import numpy as np
-
-    estimates, draws, complete = [], [], True
-    for datasets in tree.values():
-        means = [_mean_of(list(sources.values())) for sources in datasets.values()]
-        value, drawn = _mean_of(means)
-        estimates.append(value)
-        complete &= drawn is not None
-        draws.append(drawn)
-    estimate = float(np.mean(estimates))
-    if not complete:
-        return Cell(estimate, n=len(group.samples))
-    low, high = np.quantile(np.mean([item for item in draws if item is not None], 0), [0.025, 0.975])
-    return Cell(estimate, float(low), float(high), len(group.samples))
+    by_source = sorted(_by_source(group).items())
+    datasets: defaultdict[str, defaultdict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for (category, source), _ in by_source:
+        datasets[category][dataset_of(source)] += 1
+    parts = []
+    for (category, source), (scores, clusters) in by_source:
+        share = len(datasets) * len(datasets[category]) * datasets[category][dataset_of(source)]
+        parts.append((1 / share, scores, clusters))
+    found = averaged_bootstrap(parts)
+    return Cell(found.estimate, found.low, found.high, found.n)
 
 
 def dataset_of(source: str) -> str:
@@ -90,38 +76,11 @@ def dataset_of(source: str) -> str:
     return "icl" if source.startswith("icl_") else source
 
 
-def _by_source(group: Group) -> dict[tuple[str, str], list[tuple[float, str]]]:
-    """Scores with their contexts, by category and source."""
-    found: defaultdict[tuple[str, str], list[tuple[float, str]]] = defaultdict(list)
+def _by_source(group: Group) -> dict[tuple[str, str], tuple[list[float], list[str]]]:
+    """Scores and their contexts, by category and source."""
+    found: defaultdict[tuple[str, str], tuple[list[float], list[str]]] = defaultdict(lambda: ([], []))
     for scope, sample in group.samples:
-        member = accuracy_of(sample), f"{scope}/{sample.cluster}"
-        found[sample.category, sample.source].append(member)
+        scores, clusters = found[sample.category, sample.source]
+        scores.append(accuracy_of(sample))
+        clusters.append(f"{scope}/{sample.cluster}")
     return found
-
-
-def _source_mean(members: list[tuple[float, str]], stream: int) -> tuple[float, Draws | None]:
-    """The mean, and means of resamples that draw whole contexts; None with fewer than two.
-
-    stream: of random numbers; sources are drawn independently.
-    """
-    import numpy as np
-
-    names = sorted({cluster for _, cluster in members})
-    where = {name: index for index, name in enumerate(names)}
-    sums, counts = np.zeros(len(names)), np.zeros(len(names))
-    for score, cluster in members:
-        sums[where[cluster]] += score
-        counts[where[cluster]] += 1
-    estimate = float(sums.sum() / counts.sum())
-    if len(names) < 2:
-        return estimate, None
-    drawn = np.random.default_rng([0, stream]).integers(0, len(names), (RESAMPLES, len(names)))
-    return estimate, sums[drawn].sum(1) / counts[drawn].sum(1)
-
-
-def _mean_of(parts: list[tuple[float, Draws | None]]) -> tuple[float, Draws | None]:
-    import numpy as np
-
-    estimate = float(np.mean([value for value, _ in parts]))
-    draws = [item for _, item in parts if item is not None]
-    return estimate, np.mean(draws, 0) if len(draws) == len(parts) else None

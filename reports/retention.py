@@ -11,7 +11,7 @@ from statistics import median
 from deltamem_eval.reports.groups import Group, Members, accuracy_of, caption_of, load_groups
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.stats import cluster_bootstrap
+from deltamem_eval.stats import cluster_bootstrap, intervals_line
 from deltamem_eval.store import Sample
 
 MEASURES = {
@@ -30,9 +30,9 @@ _COLUMNS = (
 )
 _FOOTNOTES = (
     "Distances are pooled by powers of two and shown at their median. A measure takes in only the sources in "
-    "which it varies, so that kinds of question do not mix with it. Intervals: cluster bootstrap by context, "
-    "10,000 resamples, seed 0. A state of rank r holds at most r associations exactly (per state and layer); "
-    "no value: the method has no such bound. Wrong-memory controls are left out.",
+    "which it varies, so that kinds of question do not mix with it. "
+    f"{intervals_line()} A state of rank r holds at most r associations exactly (per state and layer); no "
+    "value: the method has no such bound. Wrong-memory controls are left out.",
 )
 
 

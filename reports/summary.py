@@ -21,7 +21,7 @@ from deltamem_eval.reports.groups import (
 )
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.stats import cluster_bootstrap, holm, paired_bootstrap, sign_flip
+from deltamem_eval.stats import cluster_bootstrap, holm, intervals_line, paired_bootstrap, sign_flip
 from deltamem_eval.store import Sample
 
 _HEAD = (Column("method", "method"), Column("window", "window"))
@@ -115,9 +115,8 @@ def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
 
 
 _FOOTNOTES = (
-    "Intervals: cluster bootstrap by context, 10,000 resamples, seed 0. Lift and difference from vanilla: "
-    "paired by question. p: two-sided sign-flip test over contexts (10,000 patterns), Holm-adjusted over "
-    "this table's rows.",
+    f"{intervals_line()} Lift and difference from vanilla: paired by question. p: two-sided sign-flip test "
+    "over contexts (10,000 patterns), Holm-adjusted over this table's rows.",
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
     "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "

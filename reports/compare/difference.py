@@ -68,7 +68,7 @@ def paired_difference(key: Key, pairs: Sequence[Pair], seed: int) -> Difference:
     a = [accuracy_of(pair.a) for pair in pairs]
     b = [accuracy_of(pair.b) for pair in pairs]
     clusters = [pair.cluster for pair in pairs]
-    interval = paired_bootstrap(b, a, clusters, seed=seed, widen=True)
+    interval = paired_bootstrap(b, a, clusters, seed=seed)
     error = standard_error([pair.change for pair in pairs], clusters)
     return Difference(
         key,

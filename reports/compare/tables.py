@@ -10,16 +10,20 @@ from deltamem_eval.reports.compare.pairing import Pair
 from deltamem_eval.reports.compare.rows import Key
 from deltamem_eval.reports.groups import BREAKDOWNS, accuracy_of
 from deltamem_eval.reports.table import Cell, Column, Table
-from deltamem_eval.stats import RESAMPLES
+from deltamem_eval.stats import intervals_line
 
 _LONGEST = 120  # characters of a question or an answer in a table
-STATISTICS = (
-    "Intervals: cluster bootstrap by context, {resamples:,} resamples, seed {seed}, quantiles widened for "
-    "few contexts. p: two-sided; exact McNemar where every question has a context of its own, else the signs "
+_TESTS = (
+    " p: two-sided; exact McNemar where every question has a context of its own, else the signs "
     "of whole contexts are flipped; whole contexts are shuffled where questions are not paired. Holm: over "
     "the rows in which anything differs. Detectable: the smallest true difference that this many questions "
     "would show at p < 0.05 in four of five tries, before Holm."
 )
+
+
+def statistics_of(seed: int) -> str:
+    """The footnote that says how intervals, p-values and detectable differences were had."""
+    return intervals_line(seed) + _TESTS
 
 
 def columns_of(by: Sequence[str]) -> tuple[Column, ...]:
@@ -50,7 +54,7 @@ def comparison_table(found: Comparison) -> Table:
         columns,
         tuple(_row(difference) for difference in found.differences),
         f"A: {found.a}; B: {found.b}. {how}.",
-        (STATISTICS.format(resamples=RESAMPLES, seed=found.seed), *found.notes),
+        (statistics_of(found.seed), *found.notes),
         name="comparison",
     )
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from deltamem_eval.reports.compare.tables import STATISTICS, both, columns_of, flips_table
+from deltamem_eval.reports.compare.tables import both, columns_of, flips_table, statistics_of
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdicts
 from deltamem_eval.reports.table import Cell, Column, Table
-from deltamem_eval.stats import RESAMPLES
 
 
 def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> Table:
@@ -34,7 +33,7 @@ def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> 
         columns,
         tuple(_row(row) for row in (found.rows if rows is None else rows)),
         f"{found.baseline}: {found.summary}.",
-        (STATISTICS.format(resamples=RESAMPLES, seed=found.seed), *found.notes),
+        (statistics_of(found.seed), *found.notes),
         name="regress",
     )
 

@@ -134,6 +134,8 @@ def _queries(family: Mapping[str, Any], where: str) -> dict[str, str]:
 
 def _entry(value: Any, key: str, kind: type, where: str) -> Any:
     found = value.get(key) if isinstance(value, dict) else None
+    if found is None:
+        raise UserError(f"{where}: {key} is missing; a newer checkout of the benchmark may have it")
     if not isinstance(found, kind):
         wanted = "text" if kind is str else "dict of templates"
         raise UserError(f"{where}: {key} must be a {wanted}, and is {type(found).__name__}")

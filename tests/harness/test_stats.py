@@ -6,6 +6,7 @@ from math import comb
 import numpy as np
 import pytest
 from deltamem_eval.stats import (
+    averaged_bootstrap,
     cluster_bootstrap,
     detectable_difference,
     holm,
@@ -68,6 +69,32 @@ def test_pairing_takes_out_what_both_share() -> None:
     assert found.estimate == pytest.approx(0.1)
     assert found.low == pytest.approx(0.1)
     assert found.high == pytest.approx(0.1)
+
+
+def test_average_of_one_part_is_its_mean() -> None:
+    values, names = [1.0, 0.0, 1.0, 0.0, 0.0], list("aabcd")
+    whole, part = cluster_bootstrap(values, names), averaged_bootstrap([(1.0, values, names)])
+    assert (part.estimate, part.n, part.clusters) == (whole.estimate, 5, 4)
+    assert part.low == pytest.approx(whole.low, abs=0.02)
+    assert part.high == pytest.approx(whole.high, abs=0.02)
+
+
+def test_average_of_parts_adds_their_variances() -> None:
+    random = np.random.default_rng(5)
+    parts, error = [], 0.0
+    for weight, size in ((0.5, 300), (0.25, 200), (0.25, 400)):
+        values = random.normal(0.5, 0.3, size)
+        parts.append((weight, list(values), [str(index) for index in range(size)]))
+        error += (weight * sem(values)) ** 2
+    found = averaged_bootstrap(parts)
+    half = norm.ppf(0.975) * error**0.5
+    assert found.estimate == pytest.approx(sum(weight * np.mean(values) for weight, values, _ in parts))
+    assert found.low == pytest.approx(found.estimate - half, abs=half / 10)
+    assert found.high == pytest.approx(found.estimate + half, abs=half / 10)
+
+
+def test_a_part_of_one_cluster_leaves_no_interval() -> None:
+    assert averaged_bootstrap([(0.5, [1, 0], ["a", "b"]), (0.5, [1, 0], ["a", "a"])]).low is None
 
 
 def test_mcnemar_by_hand() -> None:
@@ -145,7 +172,7 @@ def test_widened_interval_of_a_paired_difference_covers_as_often_as_it_says(clus
 
 
 def test_few_contexts_need_the_wider_interval() -> None:
-    # Why comparisons widen: the plain percentile interval of ten contexts holds the truth too rarely.
+    # Why intervals are widened: the plain percentile interval of ten contexts holds the truth too rarely.
     assert paired_coverage(10, 1000, widen=False) < 0.92
 
 
@@ -166,7 +193,7 @@ def test_widening_is_student_s_on_symmetric_data() -> None:
     random = np.random.default_rng(5)
     values = list(norm.ppf((np.arange(12) + 0.5) / 12))
     random.shuffle(values)
-    found = cluster_bootstrap(values, [str(index) for index in range(12)], resamples=100_000, widen=True)
+    found = cluster_bootstrap(values, [str(index) for index in range(12)], resamples=100_000)
     half = t.ppf(0.975, 11) * sem(values)
     assert found.low == pytest.approx(-half, rel=0.03)
     assert found.high == pytest.approx(half, rel=0.03)
@@ -211,7 +238,7 @@ def test_mcnemar_stands_only_where_questions_are_independent() -> None:
 def test_a_thing_against_itself_has_difference_zero_and_p_one() -> None:
     a, names, _ = clustered(np.random.default_rng(8), 12, 0.5)
     for seed in range(10):
-        found = paired_bootstrap(a, a, names, seed=seed, widen=True)
+        found = paired_bootstrap(a, a, names, seed=seed)
         assert (found.estimate, found.low, found.high) == (0.0, 0.0, 0.0)
         assert paired_test(a, a, names, seed=seed).value == 1.0
         assert unpaired_bootstrap(a, names, a, names, seed=seed).estimate == 0.0

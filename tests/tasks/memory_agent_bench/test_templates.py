@@ -141,9 +141,9 @@ UNREADABLE = [
     (source() + "BASE_TEMPLATES['eventqa'] = {}\n", "changes or uses BASE_TEMPLATES"),
     (source() + "BASE_TEMPLATES.update({})\n", "changes or uses BASE_TEMPLATES"),
     (source().replace("BASE_TEMPLATES = ", "OPENING += '!'\nBASE_TEMPLATES = "), "only texts"),
-    ("BASE_TEMPLATES = {}", "ruler_qa must be a dict of templates, and is NoneType"),
-    (source().replace("'eventqa'", "'event'"), "eventqa must be a dict of templates"),
-    (source().replace("'query'", "'ask'"), "ruler_qa: query must be a dict of templates"),
+    ("BASE_TEMPLATES = {}", "ruler_qa is missing; a newer checkout"),
+    (source().replace("'eventqa'", "'event'"), "eventqa is missing"),
+    (source().replace("'query'", "'ask'"), "ruler_qa: query is missing"),
     (source(eventqa={"system": "'Another.'"}), "one system message is expected"),
 ]
 
