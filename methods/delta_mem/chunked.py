@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK = 8
-SEGMENT = 4096  # tokens, of all rows together, whose intermediate tensors are alive at once
+SEGMENT = 16_384  # tokens, of all rows together, whose intermediate tensors are alive at once
 
 
 def scan_chunked(inputs: Inputs, state: Tensor, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
