@@ -113,10 +113,13 @@ def _run_drawings(tables: dict[str, Table]) -> list[Drawing]:
     from deltamem_eval.reports.figures.retention import retention_figure
     from deltamem_eval.reports.retention import capacities
 
+    summary = tables["accuracy-and-cost"]
+    if len(summary.aside) == len(summary.rows):  # a run that was stopped after its controls
+        return []
     found = []
-    if "category" in {column.key for column in tables["accuracy-and-cost"].columns}:
+    if "category" in {column.key for column in summary.columns}:
         alt = "Accuracy with intervals by method and window, a panel a category, chance and controls marked."
-        found.append(_drawing(tables["accuracy-and-cost"], accuracy_figure, alt, name="accuracy"))
+        found.append(_drawing(summary, accuracy_figure, alt, name="accuracy"))
     alt = "Macro average against memory per context and against prompt tokens; the best settings joined."
     found.append(_drawing(tables["frontier"], frontier_figure, alt))
     if "retention" in tables:

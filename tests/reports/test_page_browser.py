@@ -230,7 +230,7 @@ def test_a_flipped_question_is_followed_to_both_answers(file: Path, open_page: C
     assert boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
     opened.page.get_by_text("every setting's answer").click()
     others = opened.page.locator(".others tbody tr")
-    assert others.count() == 4
+    playwright.expect(others).to_have_count(4)
     opened.page.get_by_role("button", name="vanilla [closed-book] · window 0 beside").click()
     playwright.expect(opened.page.locator(".card").nth(1)).to_contain_text("no text of the context")
     address = opened.page.url

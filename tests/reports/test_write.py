@@ -179,3 +179,11 @@ def test_inputs_are_told_apart_by_what_they_hold(run: Path, tmp_path: Path) -> N
         sort_inputs([tmp_path])
     with pytest.raises(UserError, match="two inputs are called a & b_run"):
         sort_inputs([run, run])
+
+
+def test_controls_alone_are_reported_without_figures(tmp_path: Path) -> None:
+    cells = [({"control": "closed-book", "window": 0}, [sample(number, False) for number in range(4)])]
+    out = tmp_path / "out"
+    invoke("report", write_run(tmp_path / "run", cells), "--out", out, "--format", "md,svg")
+    assert "closed-book" in (out / "tables" / "averages.md").read_text(encoding="utf-8")
+    assert not list(out.rglob("*.svg"))
