@@ -109,7 +109,6 @@ def _run_tables(runs: Sequence[Path], by: Sequence[str]) -> list[Table]:
 def _run_drawings(tables: dict[str, Table]) -> list[Drawing]:
     from deltamem_eval.reports.figures.accuracy import accuracy_figure
     from deltamem_eval.reports.figures.frontier import frontier_figure
-    from deltamem_eval.reports.figures.parameters import parameters_figure
     from deltamem_eval.reports.figures.retention import retention_figure
     from deltamem_eval.reports.retention import capacities
 
@@ -128,9 +127,16 @@ def _run_drawings(tables: dict[str, Table]) -> list[Drawing]:
         draw = partial(retention_figure, capacity=bounds)
         found.append(_drawing(tables["retention"], draw, alt))
     if any(row[1].value for row in tables["parameters"].rows):
-        alt = "Parameters that each method adds, on a logarithmic axis, with their share of the backbone."
-        found.append(_drawing(tables["parameters"], parameters_figure, alt))
+        found.append(parameters_drawing(tables["parameters"]))
     return found
+
+
+def parameters_drawing(table: Table) -> Drawing:
+    """The figure of a table of added parameters."""
+    from deltamem_eval.reports.figures.parameters import parameters_figure
+
+    alt = "Parameters that each method adds, on a logarithmic axis, with their share of the backbone."
+    return _drawing(table, parameters_figure, alt)
 
 
 def _drawing(

@@ -54,34 +54,50 @@ def write_report(inputs: Inputs, wanted: Wanted, out: Path) -> list[Path]:
     All of it is made beside `out` first and then moved there file by file, so that a report that cannot be
     made changes nothing. Raises UserError for inputs that cannot be read and a place that cannot be written.
     """
-    if out.exists() and not out.is_dir():
-        raise UserError(f"{out} is a file: choose a folder for --out")
+    _check_place(out)
     made = gather(inputs, wanted.by)
+    drawings = (*made.drawings, *trace_drawings(wanted.traces))
+
+    def page(file: Path) -> None:
+        write_whole_page(file, made.tables, drawings, inputs, wanted.style)
+
+    return write_artefacts(Artefacts(made.tables, drawings), wanted, out, page)
+
+
+def write_artefacts(
+    made: Artefacts, wanted: Wanted, out: Path, page: Callable[[Path], object] | None = None
+) -> list[Path]:
+    """Write tables and figures into `out`, and the page where there is one and it is wanted; as
+    `write_report`.
+    """
+    _check_place(out)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=".report-") as scratch:
             place = Path(scratch)
-            _write_all(made, inputs, wanted, place)
+            _write_tables(made.tables, wanted.formats, place / "tables")
+            drawn = [form for form in wanted.formats if form in FIGURE_FORMATS]
+            if drawn:
+                _draw(made.drawings, drawn, wanted, place / "figures")
+            if page is not None and PAGE in wanted.formats:
+                page(place / "report.html")
             return _move(place, out)
     except OSError as error:
         raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
 
 
-def _write_all(made: Artefacts, inputs: Inputs, wanted: Wanted, place: Path) -> None:
-    tables = place / "tables"
-    tables.mkdir()
-    for form in wanted.formats:
+def _check_place(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file: choose a folder for --out")
+
+
+def _write_tables(tables: Sequence[Table], formats: Sequence[str], place: Path) -> None:
+    place.mkdir()
+    for form in formats:
         if form in TABLE_FORMATS:
             writer, ending = TABLE_FORMATS[form]
-            for table in made.tables:
-                (tables / f"{table.name}.{ending}").write_text(WRITERS[writer](table), encoding="utf-8")
-    drawn = [form for form in wanted.formats if form in FIGURE_FORMATS]
-    if not drawn and PAGE not in wanted.formats:
-        return
-    drawings = (*made.drawings, *trace_drawings(wanted.traces))
-    _draw(drawings, drawn, wanted, place / "figures")
-    if PAGE in wanted.formats:
-        write_whole_page(place / "report.html", made.tables, drawings, inputs, wanted.style)
+            for table in tables:
+                (place / f"{table.name}.{ending}").write_text(WRITERS[writer](table), encoding="utf-8")
 
 
 def _draw(drawings: Sequence[Drawing], forms: Sequence[str], wanted: Wanted, place: Path) -> None:

@@ -187,3 +187,23 @@ def test_controls_alone_are_reported_without_figures(tmp_path: Path) -> None:
     invoke("report", write_run(tmp_path / "run", cells), "--out", out, "--format", "md,svg")
     assert "closed-book" in (out / "tables" / "averages.md").read_text(encoding="utf-8")
     assert not list(out.rglob("*.svg"))
+
+
+def test_added_parameters_of_any_backbone_are_written_and_drawn(tmp_path: Path) -> None:
+    model = ("--model", "Qwen/Qwen3-8B")
+    assert "4 files" in invoke("params", *model, "--out", tmp_path / "out", "--format", "csv,latex,svg,pdf")
+    with (tmp_path / "out" / "tables" / "parameters.csv").open(encoding="utf-8") as stream:
+        counted = {line["method"]: int(float(line["trainable"])) for line in csv.DictReader(stream)}
+    rows = json.loads(invoke("params", *model, "--json"))["rows"]
+    assert counted == {row["method"]["value"]: row["trainable"]["value"] for row in rows}
+    assert counted["token-write"] > 4_866_336  # that of the 4B backbone
+    assert {file.name for file in (tmp_path / "out" / "figures").iterdir()} == {
+        "parameters.svg",
+        "parameters.pdf",
+    }
+
+
+def test_formats_of_parameters_need_a_folder() -> None:
+    done = CliRunner().invoke(app, ["params", "--format", "pdf"])
+    assert isinstance(done.exception, UserError)
+    assert "--out" in str(done.exception)
