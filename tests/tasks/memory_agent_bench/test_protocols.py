@@ -1,5 +1,6 @@
 """Protocols: what methods are given of a context, by hand and on the real rows."""
 
+import hashlib
 import json
 from pathlib import Path
 from statistics import fmean
@@ -151,6 +152,27 @@ def test_a_parquet_file_of_another_version_is_refused(tmp_path: Path) -> None:
     parquet.write_table(pa.Table.from_pylist([row("x")]), tmp_path / "Conflict_Resolution.parquet")
     with pytest.raises(UserError, match=r"is not the pinned data/Conflict_Resolution.*sha256"):
         MemoryAgentBenchTask(str(tmp_path), "Conflict_Resolution")
+
+
+def test_a_damaged_file_in_the_hub_s_cache_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    blobs = tmp_path / "blobs"
+    blobs.mkdir()
+    parquet.write_table(pa.Table.from_pylist([row("x")]), blobs / "whole")
+    name = hashlib.sha256((blobs / "whole").read_bytes()).hexdigest()
+    (blobs / "whole").rename(blobs / name)
+    file = tmp_path / "Accurate_Retrieval-00000-of-00001.parquet"
+    file.symlink_to(blobs / name)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(file))
+    assert MemoryAgentBenchTask(splits="Accurate_Retrieval").identity()
+    with (blobs / name).open("ab") as stream:
+        stream.write(b"more")
+    with pytest.raises(UserError, match=rf"expected {name[:16]}…; delete it and download it again"):
+        MemoryAgentBenchTask(splits="Accurate_Retrieval")
 
 
 def test_offline_and_not_cached_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
