@@ -47,7 +47,9 @@ def report(
 def _show(runs: list[Path], by: str, form: str, table: str) -> None:
     from deltamem_eval.reports.artefacts import sort_inputs
     from deltamem_eval.reports.render import WRITERS
+    from deltamem_eval.reports.write import TABLE_FORMATS
 
+    form = TABLE_FORMATS.get(form, (form,))[0]
     if form not in ("text", *WRITERS):
         raise UserError(f"no format {form!r} without --out: there are text, {', '.join(WRITERS)}")
     inputs = sort_inputs(runs)
