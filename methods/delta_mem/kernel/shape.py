@@ -1,0 +1,44 @@
+"""How the work is cut for a rank: tokens a span, columns and vectors a program, warps."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+MAX_RANK = 64
+
+
+class Shape(NamedTuple):
+    """padded: the rank as a power of two. span: tokens per map; a map is read and written once and has r² (r + 1)
+    floats, so spans lengthen with the rank. block: tokens whose states the backward pass holds in registers.
+    columns: vectors of r components a program maps. lanes: spans a program walks. together: vectors composed at
+    once, so that their products with a map fill a few registers a thread.
+    """
+
+    padded: int
+    span: int
+    block: int
+    columns: int
+    map_warps: int
+    lanes: int
+    lane_warps: int
+    together: int
+    compose_warps: int
+    walk_warps: int
+
+    @classmethod
+    def of(cls, rank: int) -> Shape:
+        """For a rank of 1 to 64."""
+        padded = 1 << max(rank - 1, 1).bit_length()
+        lanes = max(32 // padded, 1)
+        return cls(
+            padded=padded,
+            span=max(32, 4 * padded),
+            block=8 if padded < 64 else 4,
+            columns=32 * max(padded // 32, 1),
+            map_warps=max(padded // 32, 1),
+            lanes=lanes,
+            lane_warps=min(max(padded * padded * lanes // 256, 1), 8),
+            together=max(min(16, 4096 // padded**2), 1),
+            compose_warps=1 if padded <= 8 else 4,
+            walk_warps=1 if padded <= 16 else 4,
+        )
