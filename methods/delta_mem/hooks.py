@@ -93,7 +93,7 @@ def trainable_parameters(model: nn.Module) -> list[nn.Parameter]:
 
 
 def use_form(model: nn.Module, form: Form) -> None:
-    """Choose the scan: `chunked` (the default) or the `naive` loop."""
+    """Choose the scan; the default is `auto` (see `scan`)."""
     for memory in attachment_of(model).memories.values():
         memory.form = form
 

@@ -33,7 +33,7 @@ class LayerMemory(nn.Module):
         self.config = config
         self.state: Tensor | None = None
         self.corrections: dict[str, Tensor] = {}
-        self.form: Form = "chunked"
+        self.form: Form = "auto"
         hidden, width = bases["q"].shape[1], config.width
         for name in ("memory_q_proj", "memory_k_proj", "memory_v_proj"):
             self.register_parameter(name, _projection(width, hidden))

@@ -1,7 +1,8 @@
 """The gated delta rule over a sequence: the one place that chooses how it is computed.
 
-`naive` is the token loop (recurrence.py), `chunked` the exact parallel form in plain torch (chunked.py). All
-give the same numbers but for rounding.
+`naive` is the token loop (recurrence.py), `chunked` the exact parallel form in plain torch (chunked.py), `triton`
+the same on a GPU (kernel/). All give the same numbers but for rounding. `auto` is triton for tensors on a GPU
+where it can be used, else chunked.
 """
 
 from __future__ import annotations
@@ -9,14 +10,16 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from deltamem_eval.errors import UserError
 from deltamem_eval.methods.delta_mem.chunked import CHUNK, scan_chunked
+from deltamem_eval.methods.delta_mem.kernel import obstacle
 from deltamem_eval.methods.delta_mem.recurrence import Inputs, scan_naive
 from torch import Tensor
 
 UpdateMode = Literal["standard", "lambda_outside", "no_lambda"]
-Form = Literal["chunked", "naive"]
+Form = Literal["auto", "triton", "chunked", "naive"]
 
-_SHORT = 8  # below this many tokens the loop is quicker
+_SHORT = 8  # below this many tokens the loop is quicker than chunks
 
 
 def scan(
@@ -29,7 +32,7 @@ def scan(
     *,
     mask: Tensor | None = None,
     mode: UpdateMode = "standard",
-    form: Form = "chunked",
+    form: Form = "auto",
     chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Read and write a sequence of tokens; every read sees the state before its own token's write.
@@ -38,7 +41,7 @@ def scan(
     beta; None means 1 - beta (coupled). state: [batch, heads, rank, rank], rows are value dimensions. mask:
     [batch, tokens], False where a token neither reads nor writes. Returns reads [batch, heads, tokens, rank]
     and the state after the last token. Computes in float32 (float64 inputs stay float64); differentiable in
-    every tensor.
+    every tensor. Raises UserError where `triton` is asked for and cannot be had. chunk: of the chunked form.
     """
     batch, heads, tokens, rank = q.shape
     kind = torch.float64 if q.dtype == torch.float64 else torch.float32
@@ -46,11 +49,29 @@ def scan(
     keep = _flat_mask(mask, batch, heads, tokens, q.device)
     inputs = _prepare(q, k, v, beta, decay, mode, kind, flat, keep)
     start = state.to(kind).reshape(batch * heads, rank, rank)
-    loop = form == "naive" or tokens < _SHORT
-    reads, end = scan_naive(inputs, start) if loop else scan_chunked(inputs, start, chunk)
+    reads, end = _compute(inputs, start, _chosen(form, q), chunk)
     if keep is not None:
         reads = reads * keep[..., None]
     return reads.reshape(batch, heads, tokens, rank), end.reshape(batch, heads, rank, rank)
+
+
+def _chosen(form: Form, q: Tensor) -> Form:
+    """The form to use for these queries: never `auto`."""
+    if form == "auto":
+        return "triton" if q.is_cuda and obstacle(q) is None else "chunked"
+    if form == "triton" and (reason := obstacle(q)):
+        raise UserError(f"the triton form of the scan {reason}")
+    return form
+
+
+def _compute(inputs: Inputs, start: Tensor, form: Form, chunk: int) -> tuple[Tensor, Tensor]:
+    if form == "triton":
+        from deltamem_eval.methods.delta_mem.kernel.function import scan_triton
+
+        return scan_triton(inputs, start)
+    if form == "naive" or inputs.q.shape[1] < _SHORT:
+        return scan_naive(inputs, start)
+    return scan_chunked(inputs, start, chunk)
 
 
 def _flat_mask(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_RANK = 64
+BLOCK = 4  # tokens
 
 
 class Shape(NamedTuple):
@@ -33,11 +34,11 @@ class Shape(NamedTuple):
         return cls(
             padded=padded,
             span=max(32, 4 * padded),
-            block=8 if padded < 64 else 4,
+            block=BLOCK,
             columns=32 * max(padded // 32, 1),
-            map_warps=max(padded // 32, 1),
+            map_warps=1 if padded <= 32 else 4,
             lanes=lanes,
-            lane_warps=min(max(padded * padded * lanes // 256, 1), 8),
+            lane_warps=min(max(padded * padded * lanes // 256, 1), 16),
             together=max(min(16, 4096 // padded**2), 1),
             compose_warps=1 if padded <= 8 else 4,
             walk_warps=1 if padded <= 16 else 4,

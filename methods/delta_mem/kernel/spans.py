@@ -32,7 +32,7 @@ def map_spans(
     inner = component < RANK
     shift = live & (source == RANK)
     vector = tl.where((component == source[None, :]) & inner, 1.0, 0.0)
-    for step in range(SPAN):
+    for step in tl.range(SPAN, loop_unroll_factor=4):
         index = SPAN - 1 - step if BACKWARDS else step
         here = live & (first + index < tokens)
         gate = (token + index) * RANK + row
@@ -68,22 +68,24 @@ def walk_spans(
     inner = component < RANK
     whole = live[None, :] & inner
     state = tl.load(starts + state_at, mask=whole, other=0.0)
-    for step in range(SPAN):
-        here = live & (first + step < tokens)
-        there = here[None, :] & inner
-        gate = (token + step) * RANK + row
-        place = (token + step)[None, :] * RANK + component
+    for block in range(tl.cdiv(tl.minimum(tokens, SPAN), BLOCK)):
         if MARKING:
-            if step % BLOCK == 0:
-                mark = lane[None, :] * (SPAN // BLOCK - 1) * RANK * RANK + step // BLOCK * RANK * RANK
-                tl.store(marks + mark + state_at, state, mask=whole)
-        else:
-            query = tl.load(q + place, mask=there, other=0.0)
-            tl.store(reads + gate, tl.sum(state * query, 0), mask=here)
-        key = tl.load(k + place, mask=there, other=0.0)
-        written = tl.load(beta + gate, mask=here, other=0.0) * tl.load(v + gate, mask=here, other=0.0)
-        written -= tl.load(erase + gate, mask=here, other=0.0) * tl.sum(state * key, 0)
-        state = tl.load(decay + gate, mask=here, other=1.0)[None, :] * state + written[None, :] * key
+            mark = (lane[None, :] * (SPAN // BLOCK - 1) + block) * RANK * RANK
+            tl.store(marks + mark + state_at, state, mask=whole)
+        # All loads stand before the first store, so that none of them waits for it.
+        coming = ()
+        for step in tl.static_range(BLOCK):
+            index = block * BLOCK + step
+            here = live & (first + index < tokens)
+            coming = coming + (_token(q, k, v, beta, erase, decay, token + index, row, here, RANK, R),)  # noqa: RUF005
+        for step in tl.static_range(BLOCK):
+            query, key, value, write, erased, kept = coming[step]
+            if not MARKING:
+                index = block * BLOCK + step
+                here = live & (first + index < tokens)
+                tl.store(reads + (token + index) * RANK + row, tl.sum(state * query, 0), mask=here)
+            written = write * value - erased * tl.sum(state * key, 0)
+            state = kept[None, :] * state + written[None, :] * key
     if not MARKING:
         last = whole & (lane % spans == spans - 1)[None, :]
         tl.store(end + state_at - (lane - lane // spans)[None, :] * RANK * RANK, state, mask=last)
@@ -114,45 +116,38 @@ def differentiate_spans(
     sums_lane = tl.program_id(0).to(tl.int64) * LANES + tl.arange(0, LANES)
     sums_first = sums_lane % spans * SPAN
     sums_token = sums_lane // spans * tokens + sums_first
-    for block in range(SPAN // BLOCK):
-        begin = SPAN - BLOCK - block * BLOCK
-        mark = lane[None, :] * (SPAN // BLOCK - 1) * RANK * RANK + begin // BLOCK * RANK * RANK
+    blocks = tl.cdiv(tl.minimum(tokens, SPAN), BLOCK)
+    for block in range(blocks):
+        begin = (blocks - 1 - block) * BLOCK
+        mark = (lane[None, :] * (SPAN // BLOCK - 1) + begin // BLOCK) * RANK * RANK
         state = tl.load(marks + mark + state_at, mask=whole, other=0.0)
         states = ()
         recalls = ()
+        pulls = ()
+        coming = ()
         for step in tl.static_range(BLOCK):
             here = live & (first + begin + step < tokens)
-            gate = (token + begin + step) * RANK + row
-            place = (token + begin + step)[None, :] * RANK + component
-            key = tl.load(k + place, mask=here[None, :] & inner, other=0.0)
+            coming = coming + (_token(q, k, v, beta, erase, decay, token + begin + step, row, here, RANK, R),)  # noqa: RUF005
+            pulls = pulls + (tl.load(pull + (token + begin + step) * RANK + row, mask=here, other=0.0),)  # noqa: RUF005
+        for step in tl.static_range(BLOCK):
+            query, key, value, write, erased, kept = coming[step]
             recalled = tl.sum(state * key, 0)
             states = states + (state,)  # noqa: RUF005
             recalls = recalls + (recalled,)  # noqa: RUF005
-            written = tl.load(beta + gate, mask=here, other=0.0) * tl.load(v + gate, mask=here, other=0.0)
-            written -= tl.load(erase + gate, mask=here, other=0.0) * recalled
-            state = tl.load(decay + gate, mask=here, other=1.0)[None, :] * state + written[None, :] * key
-        for step in tl.static_range(BLOCK):
-            index: tl.constexpr = BLOCK - 1 - step
-            state, recalled = states[index], recalls[index]
-            here = live & (first + begin + index < tokens)
-            there = here[None, :] & inner
-            gate = (token + begin + index) * RANK + row
-            place = (token + begin + index)[None, :] * RANK + component
-            key = tl.load(k + place, mask=there, other=0.0)
-            query = tl.load(q + place, mask=there, other=0.0)
-            value = tl.load(v + gate, mask=here, other=0.0)
-            write = tl.load(beta + gate, mask=here, other=0.0)
-            erased = tl.load(erase + gate, mask=here, other=0.0)
-            kept = tl.load(decay + gate, mask=here, other=1.0)
-            pulled = tl.load(pull + gate, mask=here, other=0.0)
+            state = kept[None, :] * state + (write * value - erased * recalled)[None, :] * key
+        for step in tl.static_range(BLOCK - 1, -1, -1):
+            query, key, value, write, erased, kept = coming[step]
+            state, recalled, pulled = states[step], recalls[step], pulls[step]
+            here = live & (first + begin + step < tokens)
+            gate = (token + begin + step) * RANK + row
             y = tl.sum(grown * key, 0)
             tl.store(d_v + gate, y * write, mask=here)
             tl.store(d_beta + gate, y * value, mask=here)
             tl.store(d_erase + gate, -y * recalled, mask=here)
             tl.store(d_decay + gate, tl.sum(grown * state, 0), mask=here)
             to_key = (write * value - erased * recalled)[None, :] * grown - (erased * y)[None, :] * state
-            sums_at = (sums_token + begin + index)[None, :] * RANK + component
-            sums_there = ((sums_lane < lanes) & (sums_first + begin + index < tokens))[None, :] & inner
+            sums_at = (sums_token + begin + step)[None, :] * RANK + component
+            sums_there = ((sums_lane < lanes) & (sums_first + begin + step < tokens))[None, :] & inner
             tl.store(d_q + sums_at, _over_rows(pulled[None, :] * state, R, LANES), mask=sums_there)
             tl.store(d_k + sums_at, _over_rows(to_key, R, LANES), mask=sums_there)
             grown = kept[None, :] * grown - (erased * y)[None, :] * key + pulled[None, :] * query
@@ -169,6 +164,23 @@ def _columns(lanes, RANK: tl.constexpr, R: tl.constexpr, LANES: tl.constexpr):
     lane, row = tl.program_id(0).to(tl.int64) * LANES + column // R, column % R
     state_at = (lane * RANK + row)[None, :] * RANK + tl.arange(0, R)[:, None]
     return lane, row, (lane < lanes) & (row < RANK), state_at
+
+
+@triton.jit
+def _token(q, k, v, beta, erase, decay, token, row, here, RANK: tl.constexpr, R: tl.constexpr):
+    """What the columns need of one token each: query and key [R, columns], value and gates [columns]."""
+    component = tl.arange(0, R)[:, None]
+    place = token[None, :] * RANK + component
+    there = here[None, :] & (component < RANK)
+    gate = token * RANK + row
+    return (
+        tl.load(q + place, mask=there, other=0.0),
+        tl.load(k + place, mask=there, other=0.0),
+        tl.load(v + gate, mask=here, other=0.0),
+        tl.load(beta + gate, mask=here, other=0.0),
+        tl.load(erase + gate, mask=here, other=0.0),
+        tl.load(decay + gate, mask=here, other=1.0),
+    )
 
 
 @triton.jit
