@@ -1,8 +1,8 @@
 """The gated delta rule over a sequence: the one place that chooses how it is computed.
 
-`naive` is the token loop (recurrence.py), `chunked` the exact parallel form in plain torch (chunked.py), `triton`
-the same on a GPU (kernel/). All give the same numbers but for rounding. `auto` is triton for tensors on a GPU
-where it can be used, else chunked.
+`naive` is the token loop (recurrence.py), `chunked` an exact parallel form in plain torch (chunked.py),
+`triton` one for a GPU (kernel/). All give the same numbers but for rounding. `auto` is triton for tensors on
+a GPU where triton can be used, else chunked.
 """
 
 from __future__ import annotations

@@ -1,24 +1,25 @@
 """The scan on a GPU, as Triton programs.
 
 How: a row of the state evolves alone, so over a span of tokens it undergoes an affine map.
-1. The maps of all spans (`map_spans`): each program takes some of the columns of some maps - the images of the basis
+1. The maps of all spans (`map_spans`): a program takes some columns of some maps - the images of the basis
    vectors, and of nothing - through the tokens of one span.
-2. The state before each span, from the maps (passage.py): in groups, then groups of groups.
+2. The state before each span, from the maps (passage.py): in groups, and groups of groups.
 3. From these, the reads of all spans side by side (`walk_spans`).
-So the steps taken one after the other are a span or two and 32 a level of groups, not the tokens: 32 + 32 + 48 for
-8192 tokens of rank 8. Going back, the gradient of the state takes the same path from the end, its maps being those
-of the transposed recurrence, and `differentiate_spans` makes the tokens' gradients. The states that these need are
-computed again from those before the spans, which alone are kept: r² floats a span. Nothing is added up by several
-programs, so that equal inputs give equal bits.
+So the steps left to do in order are two spans and up to 32 a level of groups: for 8192 tokens of rank 8, 32 +
+48 + 32. Going back, the gradient of the state takes the same path from the end, by the maps of the transposed
+recurrence, and `differentiate_spans` makes the tokens' gradients. The states that these need are computed
+again from those before the spans, which alone are kept: r² floats a span. No two programs add to one number,
+so that equal inputs give equal bits.
 
-Why a walk of tokens within a span, and not products of matrices: every row of the state has gates of its own, so
-that a chunk's triangular system differs from row to row. With C tokens a chunk, its solution costs a row C (1 + r)
-multiplications a token, as many as walking with the map costs for C = 2r, and matrix units have no use for it in
-exact float32. The walk is the token loop's arithmetic in its order: no quotients, no logarithms, and gates of 0 and 1
-are exact. Maps move r² (r + 1) floats a span twice: for rank 8 and spans of 32 that is less than the inputs.
+Why a walk over the tokens of a span, and no products of matrices: every row of the state has gates of its
+own, so a chunk's triangular system differs from row to row. For C tokens its solution costs a row C (1 + r) /
+2 multiplications a token, the walk 2 r (1 + r): the same for spans of 4 r, as here, and matrix units have no
+exact float32. The walk is the token loop's arithmetic in its order: no quotients, no logarithms, gates of 0
+and 1 are exact. Maps are r² (r + 1) floats a span, written and read once: for rank 8, less than the six
+inputs.
 
-Compiled and checked against the token loop in Triton's interpreter; `benchmarks/gpu_scan.py` measures it on a GPU.
-Needs triton 3.4 or later, imported with the programs alone.
+Tested in Triton's interpreter and compiled for devices that are not there; measured by
+`benchmarks/gpu_scan.py`. triton is imported by the other modules of this package, never by this one.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ class _Work:
             return first[:, None]
         maps = first.new_empty(self.batch, self.spans - 1, self.rank, self.rank + 1, self.rank)
         total = maps.numel() // self.rank
-        map_spans[triton.cdiv(total, self.shape.columns),](
+        map_spans[(triton.cdiv(total, self.shape.columns),)](
             *self.inputs, pull, maps, self.tokens, self.spans, total, RANK=self.rank, R=self.shape.padded,
             SPAN=self.shape.span, COLUMNS=self.shape.columns, BACKWARDS=backwards,
             num_warps=self.shape.map_warps,
@@ -96,7 +96,7 @@ class _Work:
         return (triton.cdiv(self.lanes, self.shape.lanes),)
 
     def gradients(self, starts: Tensor, reads: Tensor, end: Tensor) -> tuple[Inputs, Tensor]:
-        """Gradients of the inputs and of the state before the first token, from those of reads and end state."""
+        """Gradients of the inputs and of the state before them, from those of the reads and the end state."""
         marks = starts.new_empty(self.lanes, self.shape.span // self.shape.block, self.rank, self.rank)
         self._walk(starts, marks, marks, marks, marking=True)
         ends = self._between(end, reads, backwards=True)

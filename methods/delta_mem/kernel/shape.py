@@ -9,10 +9,10 @@ BLOCK = 4  # tokens
 
 
 class Shape(NamedTuple):
-    """padded: the rank as a power of two. span: tokens per map; a map is read and written once and has r² (r + 1)
-    floats, so spans lengthen with the rank. block: tokens whose states the backward pass holds in registers.
-    columns: vectors of r components a program maps. lanes: spans a program walks. together: vectors composed at
-    once, so that their products with a map fill a few registers a thread.
+    """padded: the rank as a power of two. span: tokens a map; a map is written and read once and has r² (r +
+    1) floats, so spans lengthen with the rank. block: tokens whose states the backward pass holds in
+    registers. columns: vectors of r components that a program maps; lanes: spans that one walks; together:
+    vectors that one composes. All so that a thread holds some tens of numbers.
     """
 
     padded: int

@@ -18,8 +18,9 @@ def map_spans(
     """Maps of all spans but the last to be passed: maps [batch, spans - 1, RANK, RANK + 1, RANK].
 
     Row i of a map: what each component of row i of the state becomes, and last what an empty row becomes.
-    BACKWARDS: spans and tokens from the last to the first, for the gradient of the state, which grows by pull·q
-    (pull: gradient of the reads) where the state grows by β v k. total: columns of all maps, of RANK floats.
+    BACKWARDS: spans and tokens from the last to the first, for the gradient of the state, which grows by
+    pull·q (pull: gradient of the reads) where the state grows by β v k. total: columns of all maps, of RANK
+    floats each.
     """
     column = tl.program_id(0).to(tl.int64) * COLUMNS + tl.arange(0, COLUMNS)
     live = column < total
@@ -58,8 +59,8 @@ def walk_spans(
     RANK: tl.constexpr, R: tl.constexpr, SPAN: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
     MARKING: tl.constexpr,
 ):  # fmt: skip
-    """From starts [batch, spans, RANK, RANK]: reads [batch, tokens, RANK] and the end state [batch, RANK, RANK];
-    or, MARKING, the state before every BLOCK tokens: marks [batch, spans, SPAN / BLOCK, RANK, RANK].
+    """From starts [batch, spans, RANK, RANK]: reads [batch, tokens, RANK] and the end state [batch, RANK,
+    RANK]; or, MARKING, the state before every BLOCK tokens: marks [batch, spans, SPAN / BLOCK, RANK, RANK].
     """
     lane, row, live, state_at = _columns(lanes, RANK, R, LANES)
     first = lane % spans * SPAN
@@ -97,7 +98,7 @@ def differentiate_spans(
     tokens, spans, lanes,
     RANK: tl.constexpr, R: tl.constexpr, SPAN: tl.constexpr, LANES: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the six token tensors, and of the state before the first token: d_state [batch, RANK, RANK].
+    """Gradients of the six token tensors, and of the state before the first token [batch, RANK, RANK].
 
     From marks (see `walk_spans`), pull (the gradient of the reads), and ends: the gradient of the state after
     each span, spans from the last to the first. With y = g·k, g the gradient of the state after a token:
