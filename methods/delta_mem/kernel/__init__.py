@@ -19,18 +19,19 @@ and 1 are exact. Maps are r² (r + 1) floats a span, written and read once: for 
 inputs.
 
 Tested in Triton's interpreter and compiled for devices that are not there; measured by
-`benchmarks/gpu_scan.py`. triton is imported by the other modules of this package, never by this one.
+`benchmarks/gpu_scan.py`. triton is imported when the scan is to use it, never before.
 """
 
 from __future__ import annotations
 
 import os
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from deltamem_eval.methods.delta_mem.kernel.shape import MAX_RANK
 from torch import Tensor
+
+LEAST_TRITON = (3, 3)  # the first whose programs may build tuples in a loop
 
 
 def obstacle(q: Tensor) -> str | None:
@@ -39,13 +40,20 @@ def obstacle(q: Tensor) -> str | None:
         return "computes in float32 and would lose the digits of float64 inputs: choose `chunked`"
     if q.shape[-1] > MAX_RANK:
         return f"takes ranks up to {MAX_RANK}, not {q.shape[-1]}: choose `chunked`"
-    if not _installed():
-        return "needs the package triton: pip install 'deltamem-eval[gpu]'"
+    if reason := _lacking():
+        return reason
     if not q.is_cuda and os.environ.get("TRITON_INTERPRET") != "1":
         return "needs tensors on a GPU (or, slowly, TRITON_INTERPRET=1 from the start): choose `auto`"
     return None
 
 
 @cache
-def _installed() -> bool:
-    return find_spec("triton") is not None
+def _lacking() -> str | None:
+    """What is wrong with the installation."""
+    try:
+        import triton
+    except ImportError:
+        return "needs the package triton: pip install 'deltamem-eval[gpu]'"
+    if tuple(map(int, triton.__version__.split(".")[:2])) < LEAST_TRITON:
+        return f"needs triton {'.'.join(map(str, LEAST_TRITON))} or later, not {triton.__version__}"
+    return None

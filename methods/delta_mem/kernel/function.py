@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import triton
 from deltamem_eval.methods.delta_mem.kernel.passage import states_between
-from deltamem_eval.methods.delta_mem.kernel.shape import Shape
+from deltamem_eval.methods.delta_mem.kernel.shape import BLOCK, Shape
 from deltamem_eval.methods.delta_mem.kernel.spans import differentiate_spans, map_spans, walk_spans
 from deltamem_eval.methods.delta_mem.recurrence import Inputs
 from torch import Tensor
@@ -87,7 +87,7 @@ class _Work:
     def _walk(self, starts: Tensor, reads: Tensor, end: Tensor, marks: Tensor, marking: bool) -> None:
         walk_spans[self._programs](
             *self.inputs, starts, reads, end, marks, self.tokens, self.spans, self.lanes, RANK=self.rank,
-            R=self.shape.padded, SPAN=self.shape.span, LANES=self.shape.lanes, BLOCK=self.shape.block,
+            R=self.shape.padded, SPAN=self.shape.span, LANES=self.shape.lanes, BLOCK=BLOCK,
             MARKING=marking, num_warps=self.shape.lane_warps,
         )  # fmt: skip
 
@@ -97,13 +97,13 @@ class _Work:
 
     def gradients(self, starts: Tensor, reads: Tensor, end: Tensor) -> tuple[Inputs, Tensor]:
         """Gradients of the inputs and of the state before them, from those of the reads and the end state."""
-        marks = starts.new_empty(self.lanes, self.shape.span // self.shape.block, self.rank, self.rank)
+        marks = starts.new_empty(self.lanes, self.shape.span // BLOCK, self.rank, self.rank)
         self._walk(starts, marks, marks, marks, marking=True)
         ends = self._between(end, reads, backwards=True)
         found, state = Inputs(*map(torch.empty_like, self.inputs)), torch.empty_like(end)
         differentiate_spans[self._programs](
             *self.inputs, reads, marks, ends, *found, state, self.tokens, self.spans, self.lanes,
             RANK=self.rank, R=self.shape.padded, SPAN=self.shape.span, LANES=self.shape.lanes,
-            BLOCK=self.shape.block, num_warps=self.shape.lane_warps,
+            BLOCK=BLOCK, num_warps=self.shape.lane_warps,
         )  # fmt: skip
         return found, state

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import triton
 from deltamem_eval.methods.delta_mem.kernel.maps import compose_maps, walk_maps
-from deltamem_eval.methods.delta_mem.kernel.shape import Shape
+from deltamem_eval.methods.delta_mem.kernel.shape import BLOCK, Shape
 from torch import Tensor
 
 GROUP = 16  # maps
@@ -36,6 +36,6 @@ def states_between(maps: Tensor, first: Tensor, shape: Shape) -> Tensor:
         firsts = states_between(composed, first, shape)
     walk_maps[(batch * groups * rank,)](
         maps, firsts, states, count, groups, RANK=rank, R=shape.padded, GROUP=GROUP,
-        BLOCK=shape.block, num_warps=shape.walk_warps,
+        BLOCK=BLOCK, num_warps=shape.walk_warps,
     )  # fmt: skip
     return states

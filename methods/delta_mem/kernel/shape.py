@@ -5,19 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MAX_RANK = 64
-BLOCK = 4  # tokens
+BLOCK = 4  # tokens or maps loaded ahead; tokens whose states the backward pass holds at a time
 
 
 class Shape(NamedTuple):
-    """padded: the rank as a power of two. span: tokens a map; a map is written and read once and has r² (r +
-    1) floats, so spans lengthen with the rank. block: tokens whose states the backward pass holds in
-    registers. columns: vectors of r components that a program maps; lanes: spans that one walks; together:
-    vectors that one composes. All so that a thread holds some tens of numbers.
+    """padded: the rank as a power of two. span: tokens a map; a map is written and read once and has
+    r² (r + 1) floats, so spans lengthen with the rank. columns: vectors of r components that a program maps;
+    lanes: spans that one walks; together: vectors that one composes. All so that a thread holds some tens of
+    numbers.
     """
 
     padded: int
     span: int
-    block: int
     columns: int
     map_warps: int
     lanes: int
@@ -34,7 +33,6 @@ class Shape(NamedTuple):
         return cls(
             padded=padded,
             span=max(32, 4 * padded),
-            block=BLOCK,
             columns=32 * max(padded // 32, 1),
             map_warps=1 if padded <= 32 else 4,
             lanes=lanes,

@@ -1,0 +1,37 @@
+"""Compiles every Triton program of the scan for one GPU, whether it is there or not; prints each one's name.
+
+The scan is called on the CPU with the launch of a program replaced by its compilation, so that what is compiled is
+what would be launched.
+"""
+
+from typing import Any
+
+import torch
+from deltamem_eval.methods.delta_mem.kernel.function import scan_triton
+from deltamem_eval.methods.delta_mem.recurrence import Inputs
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile  # noqa: A004
+from triton.runtime.jit import JITFunction
+
+TARGET = GPUTarget("cuda", 80, 32)
+RANK = 8
+TOKENS = 32 * 17  # more spans than a group has maps
+
+
+def compile_instead(program: JITFunction, *args: Any, num_warps: int, **keywords: Any) -> None:
+    """In place of `JITFunction.run`: the same program, for TARGET."""
+    constants = {name: value for name, value in keywords.items() if name in program.arg_names}
+    names = [name for name in program.arg_names if name not in constants]
+    signature = dict.fromkeys(constants, "constexpr")
+    for name, value in zip(names, args, strict=True):
+        signature[name] = "*fp32" if isinstance(value, torch.Tensor) else "i32"
+    signature = {name: signature[name] for name in program.arg_names}
+    source = ASTSource(fn=program, signature=signature, constexprs=constants)
+    compile(source, target=TARGET, options={"num_warps": num_warps})
+    print(program.__name__, constants)
+
+
+JITFunction.run = compile_instead
+sequence = [torch.zeros(1, TOKENS, RANK).requires_grad_() for _ in Inputs._fields]
+reads, end = scan_triton(Inputs(*sequence), torch.zeros(1, RANK, RANK))
+torch.autograd.backward([reads, end], [torch.zeros_like(reads), torch.zeros_like(end)])
