@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile clean
+.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile gpu-scan clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -76,6 +76,11 @@ gpu-profile: $(STAMP)
 	$(BIN)/deltamem-eval profile $(WITH) HuggingFaceTB/SmolLM3-3B $(LENGTHS) --method vanilla,token-write --out results/gpu/smollm3-3b
 	$(BIN)/deltamem-eval profile $(WITH) Qwen/Qwen3-8B $(LENGTHS) --method vanilla,token-write --out results/gpu/qwen3-8b
 	$(BIN)/deltamem-eval report results/gpu/qwen3-4b results/gpu/qwen3-4b-window --out results/gpu/report --format md,csv,latex,pdf,svg
+
+## gpu-scan: on a CUDA device, the scan's Triton programs against their baselines, into results/gpu/scan.csv
+gpu-scan: $(STAMP)
+	mkdir -p results/gpu
+	$(BIN)/python benchmarks/gpu_scan.py --out results/gpu/scan.csv
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

@@ -1,7 +1,7 @@
 """Compiles every Triton program of the scan for one GPU, whether it is there or not; prints each one's name.
 
-The scan is called on the CPU with the launch of a program replaced by its compilation, so that what is compiled is
-what would be launched.
+The scan is called on the CPU with the launch of a program replaced by its compilation: what is compiled is what
+would be launched.
 """
 
 from typing import Any
