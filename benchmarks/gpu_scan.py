@@ -1,9 +1,9 @@
 """The scan on a GPU: Triton programs over spans against one program a row and against plain torch.
 
-Correctness first: a wrong result prints no speed and exits with 1. Then medians of CUDA events around single calls,
-launches included, with the cache of the device emptied before each; ratios within one run; and how far from the
-floor that memory sets: the bytes that any scan must move at the speed at which this device copies. Writes a CSV.
-Without a CUDA device it says so and exits with 2.
+Correctness first: a wrong result prints no speed and exits with 1. Then medians of CUDA events around single
+calls, launches included, with the cache of the device emptied before each; ratios within one run; and how far
+from the floor that memory sets: the bytes that any scan must move, at the speed at which this device copies.
+Writes a CSV. Without a CUDA device it says so and exits with 2.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ TOKENS, BATCHES, HEADS = (2048, 8192, 32768), (1, 8), (1, 4)
 TOLERANCE = 1e-4
 WARM_UP, REPEATS = 5, 30
 COPIED = 1 << 30  # bytes
-# Floats a token: six tensors read and the reads written; going back, those six and the reads' gradient read and
-# six gradients written.
+# Floats a token and component: six tensors read, the reads written; going back, those six and the reads'
+# gradient read, six gradients written.
 MOVED = {"forward": 7, "forward+backward": 7 + 13}
 
 Scan = Callable[[Inputs, Tensor], tuple[Tensor, Tensor]]
@@ -85,7 +85,7 @@ PASSES = {"forward": forward, "forward+backward": both}
 
 
 def errors(case: Case, forms: dict[str, Scan], device: str) -> Iterator[str]:
-    """What is wrong: against the chunked form in float64, and that against the token loop where it is short."""
+    """What is wrong: forms against chunked in float64, and that against the loop where it is short."""
     tensors = case.draw(device)
     double = [tensor.double() for tensor in tensors]
     for name, run in PASSES.items():
@@ -165,13 +165,13 @@ def main() -> None:
     print(f"{machine}; a copy moves {copying / 1e9:.0f} GB/s")
     with out.open("w", newline="") as file:
         writer = None
-        for case in cases:
-            for row in measured(case, forms, copying):
-                print(*row.values(), flush=True)
-                writer = writer or csv.DictWriter(file, ["machine", *row])
-                if not file.tell():
-                    writer.writeheader()
-                writer.writerow({"machine": machine, **row})
+        for row in itertools.chain.from_iterable(measured(case, forms, copying) for case in cases):
+            if writer is None:
+                writer = csv.DictWriter(file, ["machine", *row])
+                writer.writeheader()
+                print(*row)
+            print(*row.values(), flush=True)
+            writer.writerow({"machine": machine, **row})
 
 
 if __name__ == "__main__":

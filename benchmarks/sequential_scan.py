@@ -1,7 +1,7 @@
 """The scan as one Triton program per row of the state, token after token: the baseline of gpu_scan.py.
 
-What a GPU kernel of a recurrence is at first: as many programs as there are rows, each as long as the sequence,
-and for training every state kept, [tokens, rank, rank].
+What a GPU kernel of a recurrence is at first: as many programs as there are rows, each as long as the
+sequence, and for training every state kept, [tokens, rank, rank].
 """
 
 from typing import Any
@@ -19,7 +19,7 @@ def walk_row(
     q, k, v, beta, erase, decay, start, reads, end, states, tokens,
     RANK: tl.constexpr, R: tl.constexpr, KEEPING: tl.constexpr,
 ):  # fmt: skip
-    """Row `program` of [batch · RANK] rows. KEEPING: states [batch · RANK, tokens, RANK], before each token."""
+    """One of batch · RANK rows. KEEPING: states [batch · RANK, tokens, RANK], each before its token."""
     program = tl.program_id(0).to(tl.int64)
     row, component = program % RANK, tl.arange(0, R)
     inner = component < RANK
@@ -42,7 +42,7 @@ def walk_row_back(
     q, k, v, beta, erase, decay, pull, states, end, d_q, d_k, d_v, d_beta, d_erase, d_decay, d_state, tokens,
     RANK: tl.constexpr, R: tl.constexpr,
 ):  # fmt: skip
-    """The gradients, from the last token to the first. d_q, d_k: each row's part [batch · RANK, tokens, RANK]."""
+    """Gradients, from the last token to the first. d_q, d_k: each row's part [batch · RANK, tokens, RANK]."""
     program = tl.program_id(0).to(tl.int64)
     row, component = program % RANK, tl.arange(0, R)
     inner = component < RANK

@@ -1,9 +1,11 @@
-"""Compiles every Triton program of the scan for one GPU, whether it is there or not; prints each one's name.
+"""Compiles each Triton program of the scan and of its baseline for a GPU, there or not; prints their names.
 
-The scan is called on the CPU with the launch of a program replaced by its compilation: what is compiled is what
-would be launched.
+The scans are called on the CPU with the launch of a program replaced by its compilation: what is compiled is
+what would be launched.
 """
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,6 +34,10 @@ def compile_instead(program: JITFunction, *args: Any, num_warps: int, **keywords
 
 
 JITFunction.run = compile_instead
-sequence = [torch.zeros(1, TOKENS, RANK).requires_grad_() for _ in Inputs._fields]
-reads, end = scan_triton(Inputs(*sequence), torch.zeros(1, RANK, RANK))
-torch.autograd.backward([reads, end], [torch.zeros_like(reads), torch.zeros_like(end)])
+sys.path.insert(0, str(Path(__file__).parents[3] / "benchmarks"))
+from sequential_scan import scan_sequential  # noqa: E402
+
+for scan in (scan_triton, scan_sequential):
+    sequence = [torch.zeros(1, TOKENS, RANK).requires_grad_() for _ in Inputs._fields]
+    reads, end = scan(Inputs(*sequence), torch.zeros(1, RANK, RANK))
+    torch.autograd.backward([reads, end], [torch.zeros_like(reads), torch.zeros_like(end)])

@@ -2,6 +2,8 @@
 
 import importlib
 import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -15,19 +17,19 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch):  # noqa: ANN201
+def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     return importlib.import_module("gpu_scan")
 
 
-def test_all_forms_agree(benchmark, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_forms_agree(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark, "TOKENS", (33,))
     monkeypatch.setattr(benchmark, "RANK", 3)
     assert list(benchmark.errors(benchmark.Case(33, 1, 2), benchmark.scans(), DEVICE)) == []
 
 
 @pytest.mark.parametrize("wrong", [1e-2, float("nan")])
-def test_a_wrong_form_is_found(benchmark, wrong: float) -> None:
+def test_a_wrong_form_is_found(benchmark: ModuleType, wrong: float) -> None:
     def broken(inputs: Inputs, state: Tensor) -> tuple[Tensor, Tensor]:
         reads, end = scan_naive(inputs, state)
         return reads, torch.cat([end[:, :-1], end[:, -1:] + wrong], 1)
@@ -37,7 +39,12 @@ def test_a_wrong_form_is_found(benchmark, wrong: float) -> None:
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
-def test_without_a_gpu_it_says_so(benchmark, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path) -> None:
+def test_without_a_gpu_it_says_so(
+    benchmark: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu_scan", "--out", str(tmp_path / "scan.csv")])
     with pytest.raises(SystemExit) as error:
         benchmark.main()

@@ -276,4 +276,6 @@ def test_every_program_compiles_for_a_gpu_that_is_not_there(tmp_path: Path) -> N
         "walk_maps",
         "walk_spans",
         "differentiate_spans",
+        "walk_row",
+        "walk_row_back",
     }
