@@ -2,8 +2,8 @@
 
 Correctness first: a wrong result prints no speed and exits with 1. Then medians of CUDA events around single
 calls, the cache of the device emptied before each; ratios within one run; and how far from the floor that
-memory sets: the bytes that any scan must move, at the speed at which this device copies. Writes a CSV. Without
-a CUDA device it says so and exits with 2.
+memory sets: the bytes that any scan must move, at the speed at which this device copies. Writes a CSV.
+Without a CUDA device it says so and exits with 2.
 """
 
 from __future__ import annotations
