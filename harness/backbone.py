@@ -15,6 +15,7 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
+from deltamem_eval.sharding import sharding
 from deltamem_eval.tokens import last_tokens
 from torch import Tensor
 
@@ -339,4 +340,5 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
         near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
         raise UserError(f"cannot load model '{name}': {first} ({hint})") from error
-    return Backbone(model.to(place), tokenizer, name, identity_of(source, _FILES), batch_size)
+    model = model if sharding() else model.to(place)  # a model shared out goes to its devices layer by layer
+    return Backbone(model, tokenizer, name, identity_of(source, _FILES), batch_size)
