@@ -84,7 +84,8 @@ def share(items: Sequence[T]) -> Sequence[T]:
     """
     if len(items) < size():
         raise UserError(
-            f"an update of {len(items)} gives {size()} processes nothing to share: raise --batch or launch fewer"
+            f"an update of {len(items)} gives {size()} processes nothing to share: raise --batch or launch "
+            "fewer"
         )
     return items[rank() :: size()]
 
@@ -112,7 +113,7 @@ def sum_gradients(parameters: Sequence[nn.Parameter]) -> None:
     ]
     message = torch.cat([there, *flat])
     distributed.all_reduce(message)
-    counts, *sums = message.split([len(parameters), *(item.numel() for item in parameters)])
+    counts, *sums = torch.split(message, [len(parameters), *(item.numel() for item in parameters)])
     for item, count, summed in zip(parameters, counts.tolist(), sums, strict=True):
         item.grad = summed.to(item.dtype).reshape(item.shape) if count else None
 
