@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import torch
 from deltamem_eval.errors import UserError
+from deltamem_eval.spread import require_accelerate
 from torch import Tensor, distributed, nn
 
 T = TypeVar("T")
@@ -43,14 +44,13 @@ def start(device: str) -> str:
         if os.environ.get(name, nothing).lower() != nothing:
             raise UserError(f"train does not obey {what}")
     if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device} names one device for several processes: use auto, cpu or cuda")
+        raise UserError(f"--device {device} is for one process and there are several: use auto, cpu or cuda")
     on_cpu = device == "cpu" or not torch.cuda.is_available()
     if on_cpu and device == "cuda":
         raise UserError("no CUDA device is to be had here: use --device cpu or --device auto")
-    try:
-        from accelerate import PartialState
-    except ImportError:
-        raise UserError("several processes need accelerate: pip install 'deltamem-eval[scale]'") from None
+    require_accelerate("training on several processes")
+    from accelerate import PartialState
+
     return str(PartialState(cpu=on_cpu).device)
 
 

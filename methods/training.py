@@ -253,7 +253,7 @@ def answer_loss(model: Any, tokens: Tensor, mask: Tensor, labels: Tensor) -> Ten
     hidden = model.get_decoder()(tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     live = wanted != IGNORED
-    return answers_loss(model, hidden[live], wanted[live])
+    return answers_loss(model, hidden[live.to(hidden.device)], wanted[live])
 
 
 def answers_loss(model: Any, hidden: Tensor, wanted: Tensor | Sequence[int]) -> Tensor:

@@ -20,7 +20,7 @@ def train(
     lr: Annotated[float, typer.Option(help="peak learning rate")] = 2e-4,
     write_length: Annotated[int, typer.Option(help="context tokens written in one pass")] = 8192,
     seed: Annotated[int, typer.Option(help="seed of the initialisation and the order")] = 42,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
 ) -> None:
     """Train a method's part; the same command goes on from the last checkpoint.

@@ -138,7 +138,7 @@ def test_gradients_that_one_process_lacks_are_summed_and_ones_that_all_lack_stay
 @pytest.mark.parametrize(
     ("given", "device", "match"),
     [
-        ({"WORLD_SIZE": "2"}, "cuda:1", "one device for several"),
+        ({"WORLD_SIZE": "2"}, "cuda:1", "is for one process"),
         ({"WORLD_SIZE": "2", "ACCELERATE_MIXED_PRECISION": "bf16"}, "cpu", "--dtype"),
         ({"OMPI_COMM_WORLD_SIZE": "2", "ACCELERATE_USE_DEEPSPEED": "true"}, "cpu", "--use_fsdp"),
         ({"WORLD_SIZE": "2", "FSDP_OFFLOAD_PARAMS": "true"}, "cpu", "offload"),

@@ -60,14 +60,19 @@ def doubles() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+def train_on(backbone: Backbone, name: str, out: Path) -> None:
+    """Train a method on the rows."""
+    episodes = [episode_from_row(row, split="t", index=index) for index, row in enumerate(rows())]
+    with nullcontext() if name == "mlp-memory" else doubles():  # its datastore holds single precision
+        TRAINERS[name](backbone, episodes, SETTINGS, out, lambda _: None)
+    detach(backbone.model)
+
+
 def train_all(out: Path, methods: Sequence[str]) -> None:
     """Train each method on the rows, from the same tiny backbone."""
     for name in methods:
         backbone = fresh()
-        episodes = [episode_from_row(row, split="t", index=index) for index, row in enumerate(rows())]
-        with nullcontext() if name == "mlp-memory" else doubles():  # its datastore holds single precision
-            TRAINERS[name](backbone, episodes, SETTINGS, out / name, lambda _: None)
-        detach(backbone.model)
+        train_on(backbone, name, out / name)
         (out / f"held-{processes.rank()}").write_text(str(held(backbone)))
 
 
