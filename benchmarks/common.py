@@ -13,7 +13,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TextIO
 
 Rows = Callable[[], Iterable["Row"]]
@@ -32,9 +32,9 @@ class Row:
     """One line of the table and of the CSV.
 
     median, min, max: of the metric over the rounds, in `unit`. ratio: how many times as fast as `against`, a
-    case of the same benchmark measured in the same rounds: above 1 is faster, whether times or rates are
-    shown; None for a row that others are held against, or that has nothing to be held against. ratio_min,
-    ratio_max: of single rounds. target: the least ratio that is promised, None where nothing is.
+    case of the same benchmark that took turns with it, in the median round: above 1 is faster, whether times
+    or rates are shown; None for a row that others are held against, or that has nothing to be held against.
+    ratio_min, ratio_max: of all rounds. target: the least ratio that is promised, None where nothing is.
     """
 
     benchmark: str
@@ -83,27 +83,31 @@ def held_against(
     seconds: by case, one number a round. amount: of `unit` less its "/s" done in each, for a rate; None for
     times in milliseconds. targets: the ratios promised, by case.
     """
-    base = seconds[against]
     made = []
     for case in (against, *(name for name in seconds if name != against)):
         taken = seconds[case]
         shown = [1e3 * item for item in taken] if amount is None else [amount / item for item in taken]
-        single = [slow / fast for slow, fast in zip(base, taken, strict=True)]
-        compared = case != against
-        made.append(
-            Row(
-                benchmark,
-                case,
-                metric,
-                *(statistics.median(shown), min(shown), max(shown)),
-                unit,
-                *((statistics.median(base) / statistics.median(taken), min(single), max(single)) if compared
-                  else (None, None, None)),
-                against if compared else "",
-                (targets or {}).get(case),
-                len(taken),
+        row = Row(
+            benchmark,
+            case,
+            metric,
+            statistics.median(shown),
+            min(shown),
+            max(shown),
+            unit,
+            repeats=len(taken),
+        )
+        if case != against:
+            single = [slow / fast for slow, fast in zip(seconds[against], taken, strict=True)]
+            row = replace(
+                row,
+                ratio=statistics.median(single),
+                ratio_min=min(single),
+                ratio_max=max(single),
+                against=against,
+                target=(targets or {}).get(case),
             )
-        )  # fmt: skip
+        made.append(row)
     return made
 
 

@@ -19,7 +19,7 @@ from models import read
 
 NAMES = ("vanilla", "bm25-rag", "token-write", "sequence-write", "multi-write")
 WINDOW, EPISODES = 64, 2  # a category
-REPEATS = 3
+REPEATS = 9
 
 
 def answers(found: MemoryMethod, episodes: list[Episode]) -> list[str]:
