@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile gpu-scan clean
+.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress gpu-profile gpu-scan clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -22,10 +22,22 @@ lint: $(STAMP)
 types: $(STAMP)
 	$(BIN)/mypy -p deltamem_eval
 
-## bench: speed as ratios within one run; correctness is checked first
+## bench: speed as ratios within one run, one thread, in one table; correctness is checked first
+BENCH := runs/bench-cpu.csv
+bench: export OMP_NUM_THREADS := 1
 bench: $(STAMP)
-	$(BIN)/python benchmarks/scan.py
-	$(BIN)/python benchmarks/prefix_reuse.py
+	$(BIN)/python benchmarks/all.py --out $(BENCH)
+
+## bench-regress: the table of `make bench` against the tracked one; exit code 1 where a ratio fell
+bench-regress: bench
+	$(BIN)/deltamem-eval regress results/bench-cpu.csv $(BENCH)
+
+## bench-update: the table of `make bench` as the tracked one
+bench-update: bench
+	$(BIN)/deltamem-eval regress results/bench-cpu.csv $(BENCH) --update
+
+## inside: where the embedded adapters write, what their keys find, and how they label
+inside: $(STAMP)
 	$(BIN)/python benchmarks/inside.py
 	$(BIN)/python benchmarks/labels.py
 

@@ -1,21 +1,26 @@
-"""The chunked scan against the token loop: correctness first, then time and memory, as ratios in one run."""
+"""The chunked scan against the token loop; another form is another name in FORMS.
+
+Results are checked at every size first. Memory that training keeps is told by bytes a token, not timed.
+"""
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import partial
 
 import torch
+from common import Row, Wrong, held_against, rounds, standalone
 from deltamem_eval.methods.delta_mem.scan import scan
 from deltamem_eval.profiling.allocations import Allocations
-from deltamem_eval.provenance import device_line
 from torch import Tensor
 
 RANK = 8
 TOLERANCE = 1e-4
-REPEATS = {"naive": 3, "chunked": 7}
+REPEATS = {512: 25, 2048: 11, 8192: 5}  # by tokens: what is short is easily disturbed
+SIZES = [(tokens, heads) for tokens in (512, 2048, 8192) for heads in (1, 4)]
+PASSES = {"forward": False, "fwd+bwd": True}
+TARGETS = {"forward": 4.0, "fwd+bwd": 10.0}  # of every form but the first, at every size
+FORMS = ("naive", "chunked")  # the first is the reference, and what the others are held against
 
 
 def inputs(heads: int, tokens: int) -> dict[str, Tensor]:
@@ -45,15 +50,16 @@ def once(case: dict[str, Tensor], form: str, backward: bool) -> list[Tensor]:
     return [leaf.grad for leaf in leaves.values() if leaf.grad is not None]
 
 
-def median_seconds(work: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median, shortest and longest time of `repeats` calls after a warm-up."""
-    work()
-    times = []
-    for _ in range(repeats):
-        began = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - began)
-    return statistics.median(times), min(times), max(times)
+def check(heads: int, tokens: int) -> None:
+    """Raises Wrong where a form differs from the first one, or holds what is no number."""
+    case = inputs(heads, tokens)
+    for name, backward in PASSES.items():
+        wanted = once(case, FORMS[0], backward)
+        for form in FORMS[1:]:
+            for got, value in zip(once(case, form, backward), wanted, strict=True):
+                scale = max(float(value.abs().max()), 1.0)
+                if not float((got - value).abs().max()) <= TOLERANCE * scale:  # NaN passes no bound
+                    raise Wrong(f"{form}, {name}, {tokens} tokens, {heads} heads")
 
 
 def training_bytes(case: dict[str, Tensor]) -> tuple[int, int]:
@@ -66,37 +72,20 @@ def training_bytes(case: dict[str, Tensor]) -> tuple[int, int]:
     return kept, found.peak
 
 
-def main() -> None:
-    """Print the table; a wrong result prints no speed and exits with 1."""
-    print(device_line("cpu"))
-    spread = "chunked ms [min, max]"
-    print(
-        f"{'T':>6} {'heads':>5} {'pass':>8} {'naive ms':>10} {spread:>26} {'ratio':>7} "
-        f"{'kept, peak B/token':>20}"
-    )
-    for tokens in (512, 2048, 8192):
-        for heads in (1, 4):
-            case = inputs(heads, tokens)
-            for backward in (False, True):
-                for got, wanted in zip(
-                    once(case, "chunked", backward), once(case, "naive", backward), strict=True
-                ):
-                    scale = max(float(wanted.abs().max()), 1.0)
-                    if float((got - wanted).abs().max()) > TOLERANCE * scale:
-                        raise SystemExit(f"wrong at T={tokens}, heads={heads}: no speed is reported")
-                slow = median_seconds(partial(once, case, "naive", backward), REPEATS["naive"])
-                fast = median_seconds(partial(once, case, "chunked", backward), REPEATS["chunked"])
-                spread = f"{1e3 * fast[0]:.1f} [{1e3 * fast[1]:.1f}, {1e3 * fast[2]:.1f}]"
-                kept, peak = training_bytes(case) if backward else (0, 0)
-                memory = f"{kept / tokens:,.0f}, {peak / tokens:,.0f}" if backward else ""
-                name = "fwd+bwd" if backward else "forward"
-                print(
-                    f"{tokens:>6} {heads:>5} {name:>8} {1e3 * slow[0]:>10.1f} {spread:>26} "
-                    f"{slow[0] / fast[0]:>6.1f}x {memory:>20}",
-                    flush=True,
-                )
+def rows() -> Iterator[Row]:
+    """Check all sizes, then time them."""
+    for tokens, heads in SIZES:
+        check(heads, tokens)
+    for tokens, heads in SIZES:
+        case, size = inputs(heads, tokens), f"{tokens} tokens, {heads} head{'s' * (heads > 1)}"
+        for name, backward in PASSES.items():
+            work = {f"{form}: {size}, {name}": partial(once, case, form, backward) for form in FORMS}
+            targets = dict.fromkeys(work, TARGETS[name])
+            yield from held_against("scan", rounds(work, REPEATS[tokens]), next(iter(work)), targets=targets)
+        for what, count in zip(("kept", "peak"), training_bytes(case), strict=True):
+            share = count / tokens
+            yield Row("scan", f"chunked: {size}, training", what, share, share, share, "B/token")
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(2)
-    main()
+    standalone("scan", rows)

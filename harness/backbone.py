@@ -15,6 +15,8 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
+from deltamem_eval.sharding import sharding
+from deltamem_eval.spread import SPREAD, check_spread, loading
 from deltamem_eval.tokens import last_tokens
 from torch import Tensor
 
@@ -98,9 +100,14 @@ class Backbone:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Where tokens go in: where the weights are, of a spread model the first of them."""
         device: torch.device = self.model.device
         return device
+
+    @property
+    def devices(self) -> str:
+        """Names of all devices that hold weights, separated by commas: one, unless it is spread."""
+        return ",".join(dict.fromkeys(str(parameter.device) for parameter in self.model.parameters()))
 
     @property
     def dtype(self) -> str:
@@ -312,7 +319,7 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise UserError(f"unknown device '{name}': use auto, cpu or cuda") from None
+        raise UserError(f"unknown device '{name}': use auto, cpu, cuda or {SPREAD}") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is to be had here: use --device cpu or --device auto")
     return device
@@ -321,22 +328,27 @@ def pick_device(name: str) -> torch.device:
 def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_size: int = 8) -> Backbone:
     """Load a model by `embedded`, a local folder, or a hub name; no remote code is run.
 
-    dtype: float32, bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises
-    UserError where the model cannot be had.
+    device: as for `pick_device`, or `spread`: layer by layer over all GPUs of the machine. dtype: float32,
+    bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises UserError where the
+    model cannot be had or does not fit.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    place = pick_device(device)
+    place = pick_device("auto" if device == SPREAD else device)
+    more = loading(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}': use auto, {', '.join(DTYPES)}")
     source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
     kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False)
+        model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False, **more)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
         raise UserError(f"cannot load model '{name}': {first} ({hint})") from error
-    return Backbone(model.to(place), tokenizer, name, identity_of(source, _FILES), batch_size)
+    check_spread(model, name)
+    if not more and not sharding():  # a model shared out goes to its devices later, layer by layer
+        model = model.to(place)
+    return Backbone(model, tokenizer, name, identity_of(source, _FILES), batch_size)

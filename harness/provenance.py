@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections import Counter
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -46,11 +47,13 @@ def versions() -> dict[str, str]:
 
 
 def device_line(device: str) -> str:
-    """One line that names the machine a number was measured on."""
+    """One line that names the machine a number was measured on. device: one, or several between commas."""
     import torch
 
     if device.startswith("cuda"):
-        return f"{torch.cuda.get_device_name(device)}, CUDA {torch.version.cuda}, torch {torch.__version__}"
+        found = Counter(torch.cuda.get_device_name(name) for name in device.split(","))
+        names = " + ".join(name if count == 1 else f"{count} × {name}" for name, count in found.items())
+        return f"{names}, CUDA {torch.version.cuda}, torch {torch.__version__}"
     threads = torch.get_num_threads()
     return f"CPU {platform.machine()}, {threads} threads, torch {torch.__version__}"
 

@@ -140,7 +140,7 @@ def _setting(label: str, backbone: Backbone) -> dict[str, Any]:
         "label": label,
         "overhead": {},
         "batch_size": backbone.batch_size,
-        "device": str(backbone.device),
+        "device": backbone.devices,
         "notices": list(backbone.notices),
     }
 

@@ -138,7 +138,7 @@ def execute(request: Request, out: Path, progress: Progress) -> None:
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
     cells = [with_adapter(cell, request) for cell in grid]
     _try_out(cells, episodes, backbone)
-    store = RunStore.open(out, request.record(), provenance(str(backbone.device)))
+    store = RunStore.open(out, request.record(), provenance(backbone.devices))
     try:
         for cell in cells:
             identity = cell_identity(cell, task, backbone, request.limit)

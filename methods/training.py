@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from deltamem_eval import processes
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
 from torch import Tensor, nn
@@ -56,18 +57,21 @@ class Example:
 
 
 def in_parts(examples: Sequence[Example], settings: TrainSettings) -> list[tuple[list[Example], float]]:
-    """The examples in groups by the length of their context, each with its share of the answers' tokens.
+    """This process's examples in groups by the length of their context, each with its share of all the
+    update's answer tokens.
 
-    Each must have a question.
+    Shares of all groups of all processes sum to 1. Each example must have a question. Raises UserError where
+    there are fewer examples than processes.
     """
-    ordered = sorted(examples, key=lambda item: sum(map(len, item.messages)))
+    ordered = processes.share(sorted(examples, key=lambda item: sum(map(len, item.messages))))
     size = max(-(-len(ordered) // settings.parts), 1)
-    groups = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-    counts = [
-        sum(min(len(answer), settings.answer_length) for item in group for _, answer in item.questions)
-        for group in groups
-    ]
-    return [(group, count / sum(counts)) for group, count in zip(groups, counts, strict=True)]
+    groups = [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+    whole = _answer_tokens(examples, settings)
+    return [(group, _answer_tokens(group, settings) / whole) for group in groups]
+
+
+def _answer_tokens(examples: Sequence[Example], settings: TrainSettings) -> int:
+    return sum(min(len(answer), settings.answer_length) for item in examples for _, answer in item.questions)
 
 
 class Source(Protocol):
@@ -114,26 +118,32 @@ def fit(
 ) -> None:
     """AdamW over `parameters`, with linear warm-up, cosine decay and clipping, logging to `out`.
 
-    loss_at: the loss of an update, a function of its number alone. identity: JSON values that must be the
-    same for a checkpoint in `out` to be gone on with. Raises UserError where the loss stops being finite (the
-    last good checkpoint is kept) or where the checkpoint is of other settings.
+    loss_at: this process's part of the loss of an update, a function of the update's number alone: the parts
+    of all processes sum to the loss. identity: JSON values that must be the same for a checkpoint in `out` to
+    be gone on with, by as many processes as there may be then. Raises UserError where the loss stops being
+    finite (the last good checkpoint is kept) or where the checkpoint is of other settings.
     """
     optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, settings))
     state = _State(out, {**identity, "settings": asdict(settings)}, list(parameters), optimiser, schedule)
     began = time.perf_counter()
-    for step in range(state.resume(), settings.steps):
+    done = state.resume()
+    processes.copy_from_main(parameters)
+    for step in range(done, settings.steps):
         loss = loss_at(step)
-        value = float(loss.detach())
+        value = float(processes.total(loss))
         if not math.isfinite(value):
             raise UserError(
                 f"the loss became {value} at step {step}: lower --lr; {out} keeps the last good state"
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        processes.sum_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
         optimiser.step()
         schedule.step()
+        if not processes.is_main():
+            continue
         row = {
             "step": step + 1,
             "loss": value,
@@ -180,14 +190,18 @@ class _State:
         temporary.replace(self.out / CHECKPOINT)
 
     def resume(self) -> int:
-        """Load a checkpoint if there is one; the number of updates already made."""
+        """Load a checkpoint if there is one; the number of updates already made.
+
+        Every process reads it: nothing is saved anew before all have made an update together.
+        """
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"cannot write to {self.out}: {error.strerror or error}") from error
         file = self.out / CHECKPOINT
         if not file.is_file():
-            (self.out / LOG).unlink(missing_ok=True)
+            if processes.is_main():
+                (self.out / LOG).unlink(missing_ok=True)
             return 0
         state = _read_checkpoint(file)
         if state["identity"] != json.dumps(self.identity):
@@ -197,7 +211,8 @@ class _State:
                 parameter.copy_(value)
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        _trim_log(self.out / LOG, state["step"])
+        if processes.is_main():
+            _trim_log(self.out / LOG, state["step"])
         return int(state["step"])
 
 
@@ -238,7 +253,7 @@ def answer_loss(model: Any, tokens: Tensor, mask: Tensor, labels: Tensor) -> Ten
     hidden = model.get_decoder()(tokens, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]
     wanted = labels[:, 1:]
     live = wanted != IGNORED
-    return answers_loss(model, hidden[live], wanted[live])
+    return answers_loss(model, hidden[live.to(hidden.device)], wanted[live])
 
 
 def answers_loss(model: Any, hidden: Tensor, wanted: Tensor | Sequence[int]) -> Tensor:

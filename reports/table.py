@@ -6,7 +6,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Kind = Literal[
-    "text", "percent", "share", "points", "count", "millions", "bytes", "seconds", "probability", "hours"
+    "text",
+    "percent",
+    "share",
+    "points",
+    "count",
+    "millions",
+    "bytes",
+    "seconds",
+    "probability",
+    "hours",
+    "ratio",
 ]
 
 
@@ -99,6 +109,8 @@ def _number(value: float, kind: Kind) -> str:
         return _bytes(value)
     if kind == "hours":
         return f"{value:.3g}"
+    if kind == "ratio":
+        return f"{value:.2f}" if abs(value) < 100 else f"{value:,.0f}"
     if kind == "probability":
         return f"{value:.3f}" if value >= 0.001 else "<0.001"
     if kind == "seconds":

@@ -15,8 +15,13 @@ if TYPE_CHECKING:
 
 
 def regress(
-    baseline: Annotated[Path, typer.Argument(metavar="BASELINE", help="a table of `report`, or a run")],
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="folders of finished runs, pooled")],
+    baseline: Annotated[
+        Path, typer.Argument(metavar="BASELINE", help="a table of `report`, a run, or a CSV of benchmarks")
+    ],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN...", help="folders of finished runs, pooled; or one CSV of benchmarks"),
+    ],
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of rules, in place of the default ones")
     ] = None,
@@ -35,26 +40,22 @@ def regress(
 ) -> None:
     """Hold a run against a baseline; exit code 0 where nothing is worse, 1 where something is.
 
-    A row is a method at a window in a category. Rows that vanished are failures; new ones are shown.
+    A row is a method at a window in a category. Rows that vanished are failures; new ones are shown. A CSV of
+    `make bench` is held against another one by its ratios.
     """
-    from deltamem_eval.reports.regress.baseline import read_baseline
-    from deltamem_eval.reports.regress.baseline import update as update_baseline
     from deltamem_eval.reports.regress.output import to_annotations, to_comment, to_junit, to_plain
-    from deltamem_eval.reports.regress.rules import read_rules
-    from deltamem_eval.reports.regress.verdicts import judge
 
     if as_json and github:
         raise UserError("--json and --github both print: give one, or run twice")
     names = None if by is None else tuple(part for part in by.split(",") if part)
     if update:
-        written = update_baseline(baseline, runs, names)
+        written = _update(baseline, runs, names)
         typer.echo(f"wrote {' and '.join(map(str, written))}")
         return
     for file in (markdown, junit):
         if file is not None:
             check_file(file)
-    read = read_rules(rules)
-    found = judge(read_baseline(baseline, names), runs, read, subset=subset, seed=bootstrap_seed)
+    found = _judge(baseline, runs, rules, names, subset, bootstrap_seed)
     if markdown is not None:
         write_file(markdown, to_comment(found))
     if junit is not None:
@@ -67,6 +68,45 @@ def regress(
         typer.echo(to_annotations(found), nl=False)
     if found.failed:
         raise typer.Exit(1)
+
+
+def _of_benchmarks(files: list[Path], names: tuple[str, ...] | None) -> bool:
+    """Whether any is a CSV of benchmarks. Raises UserError where it is and a breakdown was asked for."""
+    from deltamem_eval.reports.regress.ratios import is_bench
+
+    found = any(map(is_bench, files))
+    if found and names is not None:
+        raise UserError("--by breaks runs down: a CSV of benchmarks has no breakdown")
+    return found
+
+
+def _update(baseline: Path, runs: list[Path], names: tuple[str, ...] | None) -> tuple[Path, ...]:
+    from deltamem_eval.reports.regress.baseline import update
+    from deltamem_eval.reports.regress.ratios import update_ratios
+
+    if _of_benchmarks([baseline, *runs], names):
+        return update_ratios(baseline, runs)
+    return update(baseline, runs, names)
+
+
+def _judge(
+    baseline: Path,
+    runs: list[Path],
+    rules: Path | None,
+    names: tuple[str, ...] | None,
+    subset: bool,
+    seed: int,
+) -> Verdicts:
+    from deltamem_eval.reports.regress.baseline import read_baseline
+    from deltamem_eval.reports.regress.ratios import judge_ratios
+    from deltamem_eval.reports.regress.rules import read_rules
+    from deltamem_eval.reports.regress.verdicts import judge
+
+    bench = _of_benchmarks([baseline, *runs], names)
+    read = read_rules(rules, bench=bench)
+    if bench:
+        return judge_ratios(baseline, runs, read, subset=subset)
+    return judge(read_baseline(baseline, names), runs, read, subset=subset, seed=seed)
 
 
 def _print(found: Verdicts) -> None:

@@ -34,7 +34,7 @@ def run(
     no_controls: Annotated[bool, typer.Option("--no-controls", help="leave the controls out")] = False,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting")] = None,
     task_option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a task's own setting")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
     out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,

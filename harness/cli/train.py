@@ -20,15 +20,19 @@ def train(
     lr: Annotated[float, typer.Option(help="peak learning rate")] = 2e-4,
     write_length: Annotated[int, typer.Option(help="context tokens written in one pass")] = 8192,
     seed: Annotated[int, typer.Option(help="seed of the initialisation and the order")] = 42,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1...")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
 ) -> None:
     """Train a method's part; the same command goes on from the last checkpoint.
+
+    Started by `accelerate launch` or torchrun, the processes share each update's contexts, and the result is
+    that of one process; --use_fsdp shares the backbone's layers out too.
 
     δ-mem adapters write the context into their state and answer without it in the prompt, the paper's
     objective. memgen's weaver and context2lora's static adapter have the context in the prompt. mlp-memory
     imitates a nearest-neighbour search over contexts and answers; its --batch counts positions.
     """
+    from deltamem_eval import processes
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.methods.training import TrainSettings
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
@@ -41,19 +45,23 @@ def train(
     if steps < 1 or batch < 1 or lr <= 0 or write_length < 1:
         raise UserError("--steps, --batch, --lr and --write-length must be positive")
     rows = load_rows(data)
+    device = processes.start(device)
+    if batch < processes.size():
+        raise UserError(f"--batch {batch} gives {processes.size()} processes nothing to share: raise it")
     backbone = load_backbone(model, device, dtype)
     episodes = [episode_from_row(row, split=data.stem, index=index) for index, row in enumerate(rows)]
     settings = TrainSettings(
         steps=steps, batch=batch, lr=lr, write_length=min(write_length, backbone.positions), seed=seed
     )
-    with Progress(console=Console(stderr=True)) as bar:
+    with Progress(console=Console(stderr=True), disable=not processes.is_main()) as bar:
         task = bar.add_task(f"training {method}", total=steps)
 
         def report(row: dict[str, Any]) -> None:
             bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
 
         TRAINERS[method](backbone, episodes, settings, out, report)
-    typer.echo(f"trained weights in {out}")
+    if processes.is_main():
+        typer.echo(f"trained weights in {out}")
 
 
 def qasper(

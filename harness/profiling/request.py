@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.registry import METHODS
+from deltamem_eval.spread import SPREAD
 
 REPLAY, STATE_ONLY, WINDOW = "replay", "state-only", "window"
 MODES = (REPLAY, STATE_ONLY, WINDOW)
@@ -117,6 +118,8 @@ def check(request: ProfileRequest) -> ProfileRequest:
         raise UserError(
             f"--adapter serves one trained method, but {len(trained)} were asked for: profile them one by one"
         )
+    if request.device == SPREAD:
+        raise UserError(f"profile measures one device: --device {SPREAD} is for run and train")
     if min(request.decode_lengths) < 2:
         raise UserError("--decode must be at least 2: the first token comes with the reading of the prompt")
     if request.repeats < _LEAST_REPEATS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deltamem_eval import processes
 from deltamem_eval.methods.context2lora.lora import Lora
 from deltamem_eval.methods.packing import Tree, branch_states, embedded
 from deltamem_eval.methods.training import (
@@ -19,6 +20,7 @@ from deltamem_eval.methods.training import (
     fit,
     in_parts,
 )
+from deltamem_eval.sharding import shard
 from torch import Tensor
 
 
@@ -46,8 +48,9 @@ def train_static(
 
     try:
         identity = {"lora": [rank, list(targets)], "data": source.identity()}
+        shard(model, lora.parameters())
         fit(lora.parameters(), loss_at, settings, out, identity, report)
-        lora.save(out)
+        processes.on_main(lambda: lora.save(out))
     finally:
         lora.remove()
 

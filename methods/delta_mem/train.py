@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deltamem_eval import processes
 from deltamem_eval.methods.delta_mem.adapter import save_adapter
 from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
 from deltamem_eval.methods.delta_mem.hooks import (
@@ -38,6 +39,7 @@ from deltamem_eval.methods.training import (
     fit,
     in_parts,
 )
+from deltamem_eval.sharding import shard
 from torch import Tensor
 
 WARM_LOG = "warm_start_log.jsonl"
@@ -66,8 +68,10 @@ def train(
         if not (out / CHECKPOINT).is_file():
             with open_log(out / WARM_LOG) as log:
                 warm_start(model, *warm, log)
+    trained = trainable_parameters(model)
+    shard(model, trained)
     fit(
-        trainable_parameters(model),
+        trained,
         lambda step: loss_of(model, source.batch(step), settings),
         settings,
         out,
@@ -75,19 +79,25 @@ def train(
         report,
     )
     reset_state(model)
-    save_adapter(model, out, "safetensors")
+    processes.on_main(lambda: save_adapter(model, out, "safetensors"))
 
 
 @contextmanager
 def open_log(file: Path) -> Iterator[Report]:
-    """A report that writes one JSON line a row into a new file."""
+    """A report that writes one JSON line a row into a new file, on the main process alone."""
+    if not processes.is_main():
+        yield lambda _: None
+        return
     file.parent.mkdir(parents=True, exist_ok=True)
     with file.open("w", encoding="utf-8") as lines:
         yield lambda row: print(json.dumps(row), file=lines)
 
 
 def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:
-    """Mean cross-entropy on the answers' tokens, with every context in the state and none in the prompt."""
+    """Mean cross-entropy on the answers' tokens, with every context in the state and none in the prompt.
+
+    Of several processes each returns its part of the mean.
+    """
     groups = in_parts(examples, settings)
     losses = [share * _loss_of_group(model, group, settings) for group, share in groups]
     return torch.stack(losses).sum()
@@ -95,8 +105,11 @@ def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) ->
 
 def _loss_of_group(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:
     write_contexts(model, [example.messages for example in examples], settings.write_length)
-    counts = torch.tensor([len(example.questions) for example in examples], device=model.device)
-    state = {path: tensor.repeat_interleave(counts, 0) for path, tensor in get_state(model).items()}
+    counts = torch.tensor([len(example.questions) for example in examples])
+    state = {
+        path: tensor.repeat_interleave(counts.to(tensor.device), 0)
+        for path, tensor in get_state(model).items()
+    }
     set_state(model, state)
     pairs = [pair for example in examples for pair in example.questions]
     batch = answer_batch(pairs, settings.answer_length, model.device)

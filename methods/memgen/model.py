@@ -89,8 +89,8 @@ class MemGenModel:
         return torch.cat([projected, queries], 1).to(embeds.dtype)
 
     def _own(self, tensor: Tensor) -> Tensor:
-        """In the type of the parts' own weights."""
-        return tensor.to(self.weaving.head.weight.dtype)
+        """In the type of the parts' own weights, and where they are."""
+        return tensor.to(self.weaving.head.weight)
 
     def back(self, hidden: Tensor) -> Tensor:
         """The weaver's last hidden states at the queries as embeddings of the reasoner."""

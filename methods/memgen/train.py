@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from deltamem_eval import processes
 from deltamem_eval.methods.memgen.config import MemGenConfig, Place
 from deltamem_eval.methods.memgen.model import MemGenModel
 from deltamem_eval.methods.packing import Tree, branch_states, embedded
@@ -24,6 +25,7 @@ from deltamem_eval.methods.training import (
     fit,
     in_parts,
 )
+from deltamem_eval.sharding import refuse_sharding
 from torch import Tensor
 
 
@@ -38,8 +40,10 @@ def train_memgen(
 ) -> None:
     """Train a weaver on `source`, whose messages stand in the prompt, and save it to `out`.
 
-    Raises UserError as `training.fit` does.
+    Raises UserError as `training.fit` does, and where the backbone is to be shared out: how often latents are
+    woven in, and so the number of forwards, depends on a process's answers.
     """
+    refuse_sharding("memgen")
     model.requires_grad_(False)
     torch.manual_seed(settings.seed)
     parts = MemGenModel(model, config)
@@ -56,7 +60,7 @@ def train_memgen(
 
     identity = {"memgen": repr(config), "data": source.identity()}
     fit(trained, loss_at, settings, out, identity, report)
-    parts.save(out)
+    processes.on_main(lambda: parts.save(out))
     parts.remove()
 
 

@@ -50,5 +50,5 @@ class MlpProcessor(LogitsProcessor):
         seen, self._tap.input = self._tap.input, None
         if seen is None or seen.shape[0] != scores.shape[0]:
             raise RuntimeError("MLP Memory saw another forward pass than the one it is to mix into")
-        own = self._memory(seen[:, -1].to(self._memory.head.weight.dtype))
-        return mix(scores, own, self._weight)
+        own = self._memory(seen[:, -1].to(self._memory.head.weight))
+        return mix(scores, own.to(scores.device), self._weight)

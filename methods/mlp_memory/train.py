@@ -10,12 +10,14 @@ from random import Random
 from typing import Any
 
 import torch
+from deltamem_eval import processes
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.methods.mlp_memory.config import MlpConfig
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
 from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets
 from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
 from deltamem_eval.methods.training import Example, Report, TrainSettings, fit
+from deltamem_eval.sharding import shard
 from torch import Tensor, nn
 
 ALPHA = 0.4
@@ -43,6 +45,7 @@ def train_mlp(
     does.
     """
     model.requires_grad_(False)
+    shard(model, ())
     store = build_datastore(model, texts, config.layer, tokens)
     torch.manual_seed(settings.seed)
     memory = MlpMemory(config).to(model.device).train()
@@ -51,7 +54,9 @@ def train_mlp(
         rows = Random(f"mlp-memory/{settings.seed}/{step}").sample(
             range(len(store.keys)), min(settings.batch, len(store.keys))
         )
-        return distillation_loss(memory, store, rows, alpha, neighbours, temperature)
+        mine = list(processes.share(rows))
+        loss = distillation_loss(memory, store, mine, alpha, neighbours, temperature)
+        return loss * (len(mine) / len(rows))
 
     identity = {
         "config": hash_json(str(config)),
@@ -59,7 +64,7 @@ def train_mlp(
         "distillation": [tokens, temperature, alpha, neighbours],
     }
     fit(list(memory.parameters()), loss_at, settings, out, identity, report)
-    memory.save(out)
+    processes.on_main(lambda: memory.save(out))
     return memory
 
 
@@ -84,13 +89,18 @@ def distillation_loss(
 def tune_weight(model: Any, folder: Path, examples: Sequence[Example]) -> dict[str, Any]:
     """Choose λ on examples that were not trained on, and store it and what every λ costs in the folder.
 
-    examples: their messages stand before their questions. Returns what is stored.
+    examples: their messages stand before their questions. Every process computes the same costs, and the main
+    one stores them. Returns what is stored.
     """
     memory = load_mlp(folder).to(model.device)
     costs = answer_costs(model, memory, examples)
     chosen = best_weight(costs)
     memory.config = replace(memory.config, weight=chosen)
-    memory.save(folder)
     record = {"answer_nll": {str(weight): cost for weight, cost in costs.items()}, "chosen": chosen}
-    (folder / WEIGHT_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    def store() -> None:
+        memory.save(folder)
+        (folder / WEIGHT_FILE).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+    processes.on_main(store)
     return record

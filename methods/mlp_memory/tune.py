@@ -43,8 +43,8 @@ def _logits(model: Any, memory: MlpMemory, tap: Tap, ids: list[int], last: int) 
     output = model(torch.tensor([ids], device=model.device), use_cache=False)
     if tap.input is None:
         raise RuntimeError("the hook on the feed-forward part saw nothing")
-    own = memory(tap.input[0, -last - 1 : -1].to(memory.head.weight.dtype))
-    return output.logits[0, -last - 1 : -1], own
+    own = memory(tap.input[0, -last - 1 : -1].to(memory.head.weight))
+    return output.logits[0, -last - 1 : -1], own.to(output.logits.device)
 
 
 def best_weight(costs: Mapping[float, float]) -> float:

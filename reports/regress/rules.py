@@ -20,7 +20,11 @@ Metric = Literal[
     "prompt_tokens",
     "write_seconds",
     "answer_seconds",
+    "ratio",
+    "target",
+    "median",
 ]
+BENCH_METRICS: tuple[Metric, ...] = ("ratio", "target", "median")  # of a table of ratios, and of no other
 KINDS: Mapping[Metric, Kind] = {
     "accuracy": "percent",
     "not_ok": "count",
@@ -30,6 +34,9 @@ KINDS: Mapping[Metric, Kind] = {
     "prompt_tokens": "count",
     "write_seconds": "seconds",
     "answer_seconds": "seconds",
+    "ratio": "ratio",
+    "target": "ratio",
+    "median": "ratio",
 }
 
 
@@ -39,7 +46,8 @@ class Rule(BaseModel):
     statistical: accuracy fell by at least `least` (0 to 1) with p < `alpha`, two-sided, by Holm over the rows
     in which anything differs. absolute: worse by more than `limit`, in the metric's own unit (accuracy: 0 to
     1). relative: worse by more than `limit` times the baseline. exact: any change, either way. More is better
-    of accuracy alone. prompts is the number of contexts on which a question's prompt changed.
+    of accuracy, ratio and of a median that is a rate. prompts is the number of contexts on which a question's
+    prompt changed; target, how far a ratio is below the one promised, whatever the baseline.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -55,6 +63,10 @@ class Rule(BaseModel):
             raise ValueError("a statistical rule is for accuracy alone")
         if self.metric == "prompts" and self.kind != "exact":
             raise ValueError("a rule on prompts is an exact one")
+        if (self.metric, self.kind) in (("median", "absolute"), ("median", "exact")):
+            raise ValueError("a rule on a median is a relative one")
+        if self.metric == "target" and self.kind != "absolute":
+            raise ValueError("a rule on the target is an absolute one")
         if (self.kind in ("absolute", "relative")) != (self.limit is not None):
             raise ValueError("absolute and relative rules have a limit, the others none")
         if self.kind != "statistical" and {"alpha", "least"} & self.model_fields_set:
@@ -70,6 +82,12 @@ class Rules(BaseModel):
     rule: list[Rule] = Field(min_length=1)
 
 
+BENCH_DEFAULTS = Rules(
+    rule=[
+        Rule(metric="ratio", kind="relative", limit=0.3),
+        Rule(metric="target", kind="absolute", limit=0),
+    ]
+)
 DEFAULTS = Rules(
     rule=[
         Rule(metric="accuracy", kind="statistical", alpha=0.01, least=0.01),
@@ -83,12 +101,15 @@ DEFAULTS = Rules(
 )
 
 
-def read_rules(file: Path | None) -> Rules:
-    """The rules of a TOML file, in place of all the default ones. Raises UserError for what is none."""
+def read_rules(file: Path | None, *, bench: bool = False) -> Rules:
+    """The rules of a TOML file, in place of all the default ones. bench: for a table of ratios.
+
+    Raises UserError for what is none, and for a rule on a metric that the other kind of table has.
+    """
     if file is None:
-        return DEFAULTS
+        return BENCH_DEFAULTS if bench else DEFAULTS
     try:
-        return Rules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        rules = Rules.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -97,3 +118,8 @@ def read_rules(file: Path | None) -> Rules:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{file}: {where or 'rules'}: {first['msg'].removeprefix('Value error, ')}") from None
+    other = [rule.metric for rule in rules.rule if (rule.metric in BENCH_METRICS) != bench]
+    if other:
+        table = "a table of ratios" if bench else "a table of `report`"
+        raise UserError(f"{file}: {table} has no {other[0]} to hold to a rule")
+    return rules

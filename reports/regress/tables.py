@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from deltamem_eval.reports.compare.tables import both, columns_of, flips_table, statistics_of
+from deltamem_eval.reports.regress.ratios import KEYS, RATIO_COLUMNS
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdicts
 from deltamem_eval.reports.table import Cell, Column, Table
 
@@ -14,6 +15,8 @@ def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> 
 
     rows: those to show, by default all.
     """
+    if found.ratios:
+        return _of_ratios(found, found.rows if rows is None else rows)
     columns = (
         *columns_of(found.by),
         Column("verdict", "verdict"),
@@ -36,6 +39,21 @@ def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> 
         (statistics_of(found.seed), *found.notes),
         name="regress",
     )
+
+
+def _of_ratios(found: Verdicts, rows: Sequence[RowVerdict]) -> Table:
+    columns = (
+        *map(Column, KEYS, KEYS),
+        Column("verdict", "verdict"),
+        *RATIO_COLUMNS,
+        Column("broken", "broken rules"),
+    )
+    made = tuple(
+        (*map(Cell, row.key), Cell(row.verdict), *(row.cells or ()), Cell("; ".join(row.breaches) or None))
+        for row in rows
+    )
+    caption = f"{found.baseline}: {found.summary}."
+    return Table("Ratios against baseline", columns, made, caption, found.notes, name="regress")
 
 
 def _row(row: RowVerdict) -> tuple[Cell, ...]:

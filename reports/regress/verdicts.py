@@ -19,6 +19,7 @@ from deltamem_eval.reports.regress.facts import facts_of
 from deltamem_eval.reports.regress.intervals import interval_difference
 from deltamem_eval.reports.regress.rules import Rules
 from deltamem_eval.reports.regress.samples import with_context_prompts
+from deltamem_eval.reports.table import Cell
 from deltamem_eval.reports.unfinished import partial_notes
 
 Verdict = Literal["regression", "vanished", "new", "better", "holds", "not gated"]
@@ -29,7 +30,8 @@ _BETTER = 0.05  # adjusted p below which a gain is told
 @dataclass(frozen=True)
 class RowVerdict:
     """One row. difference: the run less the baseline, None where one of them lacks the row. breaches: what
-    each broken rule found. before, after: accuracy, 0 to 1.
+    each broken rule found. before, after: accuracy, 0 to 1. cells: what is shown in place of accuracies, for
+    a table of ratios.
     """
 
     key: Key
@@ -38,11 +40,12 @@ class RowVerdict:
     after: float | None
     difference: Difference | None = None
     breaches: tuple[str, ...] = ()
+    cells: tuple[Cell, ...] | None = None
 
     @property
     def name(self) -> str:
         """The row as people read it."""
-        return name_of(self.key)
+        return name_of(self.key) if self.cells is None else ", ".join(self.key)
 
     @property
     def failed(self) -> bool:
@@ -53,7 +56,7 @@ class RowVerdict:
 @dataclass(frozen=True)
 class Verdicts:
     """All rows of the baseline that were asked for, then the run's new ones. notes: what was not checked and
-    what else a reader must know. seed: of the resampling.
+    what else a reader must know. seed: of the resampling. ratios: whether it is of a table of ratios.
     """
 
     baseline: Path
@@ -61,6 +64,7 @@ class Verdicts:
     rows: tuple[RowVerdict, ...]
     notes: tuple[str, ...]
     seed: int
+    ratios: bool = False
 
     @property
     def failed(self) -> list[RowVerdict]:
@@ -70,7 +74,7 @@ class Verdicts:
     @property
     def summary(self) -> str:
         """The outcome in one line."""
-        checked = [row for row in self.rows if row.difference is not None and row.verdict != "not gated"]
+        checked = [row for row in self.rows if row.verdict not in ("vanished", "new", "not gated")]
         counts = {
             kind: sum(row.verdict == kind for row in self.rows) for kind in ("regression", "vanished", "new")
         }
