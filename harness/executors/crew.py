@@ -20,7 +20,7 @@ from ray.exceptions import RayError, RayTaskError
 
 PATIENCE = 600.0  # seconds to wait for any worker to be given a place on a machine
 STARTS = 3  # times in a row that a worker may be lost before it is ready, until no other takes its seat
-AHEAD = 2  # steps asked of a worker at once: it goes on while the driver scores and stores
+AHEAD = 2  # batches asked of a worker at once
 
 
 @dataclass
@@ -28,6 +28,7 @@ class Member:
     """One worker's seat: the actor on it, what was asked of it and not yet answered, and its shard.
 
     calls: references and what to do with their results, in order. placed: whether a machine has room for it.
+    batches: of its shard, as far as they can be counted, that were not asked for yet.
     """
 
     number: int
@@ -38,6 +39,7 @@ class Member:
     placed: bool = False
     ready: bool = False
     failed_starts: int = 0
+    batches: int = 0
 
     @property
     def told(self) -> dict[str, str]:
@@ -138,13 +140,23 @@ class Crew:
         member.calls.append((member.actor.call.remote("trained", self._cells), handler))
 
     def _give(self, member: Member, assignment: Assignment) -> None:
-        member.assignment = assignment
-        member.actor.call.remote("begin", assignment.shard)
-        for _ in range(AHEAD):
-            self._ask_for_step(member, assignment)
+        """Have a worker take on a shard."""
+        assert self._start is not None
+        shard, size = assignment.shard, self._start.request.batch_size
+        member.assignment, member.batches = assignment, -(-len(shard.queries) // size) - 1
+        handler = partial(self._stepped, member, assignment)
+        member.calls.append((member.actor.call.remote("begin", shard), handler))
+        self._ask_ahead(member, assignment)
 
-    def _ask_for_step(self, member: Member, assignment: Assignment) -> None:
-        member.calls.append((member.actor.call.remote("step"), partial(self._stepped, member, assignment)))
+    def _ask_ahead(self, member: Member, assignment: Assignment) -> None:
+        """Ask for a batch more than the one under way: the worker then never waits for this process.
+
+        A batch size that was halved makes more batches than were counted: they are asked for one by one.
+        """
+        while not member.calls or (member.batches > 0 and len(member.calls) < AHEAD):
+            handler = partial(self._stepped, member, assignment)
+            member.calls.append((member.actor.call.remote("step"), handler))
+            member.batches -= 1
 
     def _turn(self) -> None:
         """Wait a moment for answers, and act on those that came."""
@@ -208,7 +220,7 @@ class Crew:
         assert member.facts is not None
         assert self._board is not None
         if not isinstance(events[-1], Ended):
-            self._ask_for_step(member, assignment)
+            self._ask_ahead(member, assignment)
         for event in events:
             if isinstance(event, Ended):
                 member.assignment = None

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltamem_eval.answering import CellWork, Event
+from deltamem_eval.answering import Answered, CellWork, Event
 from deltamem_eval.cells import Cell
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors.weights import Weights
@@ -84,6 +84,7 @@ class Worker:
         self._backbone: Any = None
         self._work: CellWork | None = None
         self._events: Iterator[Event | Ended] = iter(())
+        self._open = 0  # questions of the shard that are not answered
 
     def call(self, name: str, *arguments: Any) -> Any:
         """The result of a method; a `Refusal` for a `UserError`, which crosses machines as the line it is."""
@@ -132,19 +133,20 @@ class Worker:
         """Make each method and measure each question once."""
         try_out([self._here(cell) for cell in cells], queries, self._backbone)
 
-    def begin(self, shard: Shard) -> None:
-        """Take on a shard; the one before it is done."""
-        self._events = self._through(shard)
+    def begin(self, shard: Shard) -> list[Event | Ended]:
+        """Take on a shard, the one before it being done, and do its first step."""
+        self._events, self._open = self._through(shard), len(shard.queries)
+        return self.step()
 
     def step(self) -> list[Event | Ended]:
-        """What happened up to the next answered batch or the shard's end; nothing after that."""
-        from deltamem_eval.answering import Answered
-
+        """What happens up to the next answered batch, and after the last up to the shard's end; then nothing."""
         happened = []
         for event in self._events:
             happened.append(event)
-            if isinstance(event, Answered | Ended):
-                break
+            if isinstance(event, Answered):
+                self._open -= len(event.queries)
+                if self._open:
+                    break
         return happened
 
     def _through(self, shard: Shard) -> Iterator[Event | Ended]:
