@@ -139,7 +139,7 @@ class Worker:
         return self.step()
 
     def step(self) -> list[Event | Ended]:
-        """What happens up to the next answered batch, and after the last up to the shard's end; then nothing."""
+        """What happens up to the next answered batch; after the last, up to the shard's end; then nothing."""
         happened = []
         for event in self._events:
             happened.append(event)
