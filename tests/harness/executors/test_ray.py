@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ray_clusters import cluster, deadly_plugin, needs_ray
-from runs_alike import cut_off, ends, prompts, run_here, small, stored
+from ray_clusters import NODE, cluster, deadly_plugin, needs_ray
+from runs_alike import METHODS, cut_off, ends, prompts, run_here, small, stored
 
 needs_ray()
 COMMAND = [sys.executable, "-m", "deltamem_eval.cli.main", "run", "--device", "cpu", "--json"]
-LONG = {"limit": 6, "batch_size": 2}  # long enough to be killed in the middle
 
 
 def start(address: str, out: Path, *more: object) -> subprocess.Popen[str]:
@@ -56,45 +55,25 @@ def lines(run: Path) -> int:
     return sum(file.read_bytes().count(b"\n") for file in run.glob("cells/*/samples.jsonl"))
 
 
-def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    with cluster(2, monkeypatch) as nodes:
-        process = start(
-            nodes.address, run, "--method", "vanilla,token-write", "--limit", 6, "--batch-size", 2
-        )
-        wait_for(lambda: workers(run) == 2, process)
-        reached = lines(run)
-        wait_for(lambda: lines(run) > reached + 20, process)
-        nodes.remove_node(nodes.list_all_nodes()[1], allow_graceful=False)
-        at_the_kill = lines(run)
-        table, said = end(process)
-    whole = run_here(small(**LONG), tmp_path / "whole")
-    assert at_the_kill < len(stored(whole)), "the run was over before the node was killed"
-    assert "was lost" in said
-    assert all(row["not_ok"]["value"] == "0" for row in table["rows"])
-    assert stored(run) == stored(whole)
-    assert prompts(run) == prompts(whole)
-    assert ends(run) == ends(whole)
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A cluster of two nodes whose workers know the method `deadly`."""
+    plugin = deadly_plugin(tmp_path_factory.mktemp("plugin"))
+    with pytest.MonkeyPatch.context() as patch, cluster(2, patch, plugin) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
-    """The address of a cluster of two nodes whose workers know the method `deadly`, and a whole run."""
-    root = tmp_path_factory.mktemp("place")
-    whole = run_here(small(), root / "whole")
-    with pytest.MonkeyPatch.context() as patch, cluster(2, patch, deadly_plugin(root)) as nodes:
-        yield nodes.address, whole
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_here(small(), tmp_path_factory.mktemp("whole") / "run")
 
 
-def test_what_one_executor_began_the_other_ends(place: tuple[str, Path], tmp_path: Path) -> None:
-    address, whole = place
+def test_what_one_executor_began_the_other_ends(nodes: Any, whole: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(whole, run)
     cut_off(run)
     asked = ("--method", "vanilla,token-write", "--limit", 1, "--batch-size", 3)
-    _, said = end(start(address, run, *asked, "--quiet"))
+    _, said = end(start(nodes.address, run, *asked, "--quiet"))
     assert said == ""
     assert stored(run) == stored(whole)
     assert prompts(run) == prompts(whole)
@@ -107,10 +86,7 @@ def test_what_one_executor_began_the_other_ends(place: tuple[str, Path], tmp_pat
     assert ends(run) == ends(whole)
 
 
-def test_a_method_that_ends_its_worker_fails_its_own_questions(
-    place: tuple[str, Path], tmp_path: Path
-) -> None:
-    address, _ = place
+def test_a_method_that_ends_its_worker_fails_its_own_questions(nodes: Any, tmp_path: Path) -> None:
     row = {
         "questions": ["What is fact 1?", "What is fact 2?"],
         "metadata": {"source": "factconsolidation_sh_6k", "qa_pair_ids": ["a", "b"]},
@@ -120,7 +96,7 @@ def test_a_method_that_ends_its_worker_fails_its_own_questions(
     (tmp_path / "rows.json").write_text(json.dumps([{**row, "context": text} for text in contexts]))
     run = tmp_path / "run"
     asked = ("--method", "deadly,vanilla", "--rows", tmp_path / "rows.json", "--no-controls")
-    table, said = end(start(address, run, *asked))
+    table, said = end(start(nodes.address, run, *asked))
     assert {row["method"]["value"]: row["not_ok"]["value"] for row in table["rows"]} == {
         "deadly": "2 failed",
         "vanilla": "0",
@@ -131,10 +107,28 @@ def test_a_method_that_ends_its_worker_fails_its_own_questions(
     assert said.count("was lost") == 3
 
 
-def test_a_users_mistake_is_one_line(place: tuple[str, Path], tmp_path: Path) -> None:
-    address, _ = place
-    process = start(address, tmp_path / "run", "--method", "token-write", "--adapter", tmp_path)
+def test_a_users_mistake_is_one_line(nodes: Any, tmp_path: Path) -> None:
+    process = start(nodes.address, tmp_path / "run", "--method", "token-write", "--adapter", tmp_path)
     out, said = process.communicate(timeout=100)
     assert (process.returncode, out, said.count("\n")) == (2, "", 1), said
     assert "no weights in" in said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(nodes: Any, tmp_path: Path) -> None:
+    run, request = tmp_path / "run", small(limit=3, batch_size=1)
+    wanted = run_here(request, tmp_path / "whole")
+    process = start(nodes.address, run, "--method", ",".join(METHODS), "--limit", 3, "--batch-size", 1)
+    wait_for(lambda: workers(run) == 2, process)
+    reached = lines(run)
+    wait_for(lambda: lines(run) > reached + 20, process)
+    at_the_kill = lines(run)
+    nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
+    table, said = end(process)
+    nodes.add_node(**NODE)
+    assert at_the_kill < len(stored(wanted)), "the run was over before the node was killed"
+    assert "was lost" in said
+    assert all(row["not_ok"]["value"] == "0" for row in table["rows"])
+    assert stored(run) == stored(wanted)
+    assert prompts(run) == prompts(wanted)
+    assert ends(run) == ends(wanted)
