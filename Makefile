@@ -28,6 +28,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/prefix_reuse.py
 	$(BIN)/python benchmarks/inside.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/executors.py
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
