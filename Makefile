@@ -40,6 +40,7 @@ bench-update: bench
 inside: $(STAMP)
 	$(BIN)/python benchmarks/inside.py
 	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/executors.py
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)

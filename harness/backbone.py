@@ -312,6 +312,11 @@ def embedded_folder() -> Path:
     return Path(str(embedded.__file__)).parent / "weights"
 
 
+def source_of(name: str) -> str:
+    """What transformers loads for a model's name: the embedded one's folder, else the name itself."""
+    return str(embedded_folder() / "backbone") if name == EMBEDDED else name
+
+
 def pick_device(name: str) -> torch.device:
     """`auto`, `cpu`, `cuda`, `cuda:1`... as a device that exists. Raises UserError where it does not."""
     if name == "auto":
@@ -338,7 +343,7 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     more = loading(device)
     if dtype != "auto" and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}': use auto, {', '.join(DTYPES)}")
-    source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
+    source = source_of(name)
     kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False, **more)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from deltamem_eval.cells import Cell, plan
 from deltamem_eval.errors import UnavailableError, UserError
@@ -18,7 +17,7 @@ from deltamem_eval.overhead import ModelShape
 from deltamem_eval.registry import METHODS, TASKS
 from deltamem_eval.reports.table import Cell as TableCell
 from deltamem_eval.reports.table import Column, Table
-from deltamem_eval.tokens import last_tokens
+from deltamem_eval.tokens import Counter
 
 if TYPE_CHECKING:
     from deltamem_eval.session import Request
@@ -37,33 +36,20 @@ _COLUMNS = (
 )
 
 
-class Meter:
+class Meter(Counter):
     """A backbone's name, tokenizer and shape, in place of the backbone."""
 
     def __init__(self, name: str) -> None:
-        from deltamem_eval.backbone import EMBEDDED, embedded_folder
-        from transformers import AutoConfig, AutoTokenizer
+        from deltamem_eval.backbone import source_of
+        from transformers import AutoConfig
 
-        self.name = name
-        source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
         try:
-            self.tokenizer: Any = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            config = AutoConfig.from_pretrained(source, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(source_of(name), trust_remote_code=False)
         except (OSError, ValueError, KeyError) as error:
             first = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"cannot load the tokenizer and config of '{name}': {first}") from None
-        fields = config.get_text_config().to_dict()
-        self.shape = ModelShape.from_config(fields)
-        self.positions = self.shape.positions
-
-    @lru_cache(maxsize=4096)  # noqa: B019 - one meter a command
-    def length(self, text: str) -> int:
-        """Tokens of a text."""
-        return len(self.tokenizer.encode(text, add_special_tokens=False))
-
-    def last(self, text: str, tokens: int) -> str:
-        """The end of a text: its last `tokens` tokens, all of it where it has no more."""
-        return last_tokens(self.tokenizer, text, tokens, self.name)
+        self.shape = ModelShape.from_config(config.get_text_config().to_dict())
+        super().__init__(name, self.shape.positions)
 
 
 @dataclass

@@ -24,12 +24,12 @@ _PACKAGES = (
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """The fields of `run.json` that the machine and the checkout decide."""
+    """The fields of `run.json` that the machine and the checkout decide. device: its `device_line`."""
     commit, dirty = commit_of(Path.cwd())
     return {
         "command": ["deltamem-eval", *sys.argv[1:]],
         "versions": versions(),
-        "device": device_line(device),
+        "device": device,
         "commit": commit,
         "dirty": dirty,
     }

@@ -1,8 +1,8 @@
-"""From what a user asked to finished cells: checks everything first, then opens the store and runs."""
+"""From what a user asked to a job of cells, everything checked before anything is written."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deltamem_eval.cells import Cell, plan
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.interface import Episode, Task
+from deltamem_eval.interface import Episode, Query, Task, TokenCounter
 from deltamem_eval.registry import METHODS, TASKS
 
 if TYPE_CHECKING:
@@ -123,28 +123,37 @@ def _check_window(methods: Sequence[str], window: int) -> None:
 
 
 def execute(request: Request, out: Path, progress: Progress) -> None:
-    """Run every cell of a checked request that `out` does not hold yet."""
-    from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.provenance import provenance
-    from deltamem_eval.runner import cell_identity, run_cell
-    from deltamem_eval.store import RunStore
+    """Run every cell of a checked request that `out` does not hold yet, in this process."""
+    from deltamem_eval.executors.local import LocalExecutor
 
-    task = make_task(request)
+    with LocalExecutor() as executor:
+        executor.execute(request, out, progress)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A checked request made ready: its task, the episodes of each seed, and its cells in order."""
+
+    request: Request
+    task: Task
+    episodes: Mapping[int, Sequence[Episode]]
+    cells: Sequence[Cell]
+
+    @property
+    def queries(self) -> Iterator[Query]:
+        """Every question of every seed."""
+        return (query for listed in self.episodes.values() for episode in listed for query in episode.queries)
+
+
+def make_job(request: Request, task: Task, counter: TokenCounter) -> Job:
+    """The job of a checked request. Raises UserError where the task gives no episode."""
+    task.prepare(counter)
     seeds = list(request.seeds if task.seeded else request.seeds[:1])
-    backbone = load_backbone(request.model, request.device, request.dtype, request.batch_size)
-    task.prepare(backbone)
-    backbone.system = task.system
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
+    if not all(episodes.values()):
+        raise UserError("the task gave no episode")
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
-    cells = [with_adapter(cell, request) for cell in grid]
-    _try_out(cells, episodes, backbone)
-    store = RunStore.open(out, request.record(), provenance(backbone.devices))
-    try:
-        for cell in cells:
-            identity = cell_identity(cell, task, backbone, request.limit)
-            run_cell(cell, task, episodes[cell.seed], backbone, store, identity, progress)
-    finally:
-        store.close()
+    return Job(request, task, episodes, [with_adapter(cell, request) for cell in grid])
 
 
 def make_task(request: Request) -> Task:
@@ -173,10 +182,13 @@ def with_adapter(cell: Cell, request: Request) -> Cell:
     return replace(cell, adapter=adapter, options=given)
 
 
-def _try_out(cells: list[Cell], episodes: Mapping[int, list[Episode]], backbone: Backbone) -> None:
-    """Make each method and measure each question once, before anything is written."""
+def try_out(cells: Iterable[Cell], queries: Iterable[Query], backbone: Backbone) -> None:
+    """Make each method and measure each question once, before anything is written.
+
+    Raises UserError for a method that does not fit the backbone and for a question too long for it.
+    """
+    from deltamem_eval.answering import make_method
     from deltamem_eval.methods.prompt import PromptBuilder
-    from deltamem_eval.runner import make_method
 
     tried = set()
     for cell in cells:
@@ -189,9 +201,5 @@ def _try_out(cells: list[Cell], episodes: Mapping[int, list[Episode]], backbone:
             except Exception as error:  # a plug-in may raise anything; its cells will record it
                 backbone.notices.append(f"{cell.method} cannot be made: {type(error).__name__}: {error}")
     prompts = PromptBuilder(backbone)
-    for listed in episodes.values():
-        if not listed:
-            raise UserError("the task gave no episode")
-        for episode in listed:
-            for query in episode.queries:
-                prompts.room(query)
+    for query in queries:
+        prompts.room(query)

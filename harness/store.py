@@ -34,8 +34,20 @@ SCHEMA_VERSION = 1
 IDENTITY_VERSION = 1  # raise when the same identity would give other answers
 
 
+class Execution(BaseModel):
+    """One stretch of work on a run. workers: whoever took part, each with the line of its device."""
+
+    model_config = ConfigDict(extra="allow")
+    executor: str
+    workers: list[dict[str, str]]
+    began: str
+
+
 class RunRecord(BaseModel):
-    """`run.json`: what was asked, and with what."""
+    """`run.json`: what was asked, and with what; executions: every stretch of work that went into it.
+
+    device, versions and the like are those of the first.
+    """
 
     model_config = ConfigDict(extra="allow")
     schema_version: int
@@ -46,6 +58,7 @@ class RunRecord(BaseModel):
     commit: str | None = None
     dirty: bool | None = None
     created: str = ""
+    executions: list[Execution] = []
 
 
 class Sample(BaseModel):
@@ -53,7 +66,8 @@ class Sample(BaseModel):
 
     evidence: share of the passages needed that stood in the prompt; gold_visible: whether an acceptable
     answer stood there; both None where the method shows no context or the passages are not known. cluster:
-    content hash of the context; of the question's id where there is no context.
+    content hash of the context; of the question's id where there is no context. device: the line that names
+    where it was answered; empty in runs from before it was noted.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -79,6 +93,7 @@ class Sample(BaseModel):
     write_seconds: float = 0.0
     answer_seconds: float = 0.0
     memory_bytes: dict[str, int] = {}
+    device: str = ""
     extras: dict[str, Any] = {}
 
 
@@ -122,6 +137,7 @@ class RunStore:
         self.path = path
         self.record = record
         self._lock = lock
+        self._execution: Execution | None = None
         self._kept: set[tuple[str, str]] | None = None  # contexts on disk; None before the file was read
 
     @classmethod
@@ -133,9 +149,9 @@ class RunStore:
         """
         file = path / "run.json"
         if file.exists():
-            record = read_run(path)
-            same_request(path, record.request, request)
-            return cls(path, record, take_lock(path))
+            same_request(path, read_run(path).request, request)
+            lock = take_lock(path)
+            return cls(path, read_run(path), lock)  # as whoever held it before left it
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is no run: choose another --out")
         try:
@@ -148,6 +164,15 @@ class RunStore:
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
         return cls(path, record, lock)
+
+    def note_worker(self, executor: str, worker: Mapping[str, str]) -> None:
+        """Tell in `run.json`, once, that a worker takes part from now on."""
+        if self._execution is None:
+            self._execution = Execution(executor=executor, workers=[], began=now())
+            self.record.executions.append(self._execution)
+        if dict(worker) not in self._execution.workers:
+            self._execution.workers.append(dict(worker))
+            write_atomic(self.path / "run.json", self.record.model_dump_json(indent=2) + "\n")
 
     def cell(self, identity: Mapping[str, Any]) -> CellStore:
         """The cell of that identity, made or gone on with."""

@@ -1,7 +1,8 @@
-"""The end of a text, measured in a tokenizer's tokens."""
+"""Texts measured in a tokenizer's tokens, where no weights are needed."""
 
 from __future__ import annotations
 
+from functools import cached_property, lru_cache
 from typing import Any
 
 from deltamem_eval.errors import UserError
@@ -21,3 +22,35 @@ def last_tokens(tokenizer: Any, text: str, tokens: int, name: str) -> str:
     if len(spans) <= tokens:
         return text
     return text[spans[-tokens][0] :] if tokens > 0 else ""
+
+
+class Counter:
+    """A model's tokenizer where a task asks for one; nothing is loaded before it does.
+
+    positions: the longest sequence the model may see, in tokens.
+    """
+
+    def __init__(self, name: str, positions: int) -> None:
+        self.name = name
+        self.positions = positions
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer. Raises UserError where it cannot be had."""
+        from deltamem_eval.backbone import source_of
+        from transformers import AutoTokenizer
+
+        try:
+            return AutoTokenizer.from_pretrained(source_of(self.name), trust_remote_code=False)
+        except (OSError, ValueError, KeyError) as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"cannot load the tokenizer of '{self.name}': {first}") from None
+
+    @lru_cache(maxsize=4096)  # noqa: B019 - one counter a command
+    def length(self, text: str) -> int:
+        """Tokens of a text."""
+        return len(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def last(self, text: str, tokens: int) -> str:
+        """The end of a text: its last `tokens` tokens, all of it where it has no more."""
+        return last_tokens(self.tokenizer, text, tokens, self.name)

@@ -174,8 +174,8 @@ def _is_there(file: Path, wanted: _Wanted) -> bool:
 
 def _trace_all(run: Path, wanted: Sequence[_Wanted]) -> list[TraceRecord]:
     """Load the run's model once and write the episode with each method."""
+    from deltamem_eval.answering import make_method
     from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.runner import make_method
     from deltamem_eval.session import make_task, with_adapter
     from transformers.utils import logging
 

@@ -48,6 +48,8 @@ app.command("lm-eval", context_settings=PASS_THROUGH)(lm_eval)
 app.command("lm-eval-tasks")(lm_eval_tasks)
 app.add_typer(data, name="data")
 
+INTERRUPTED = 130
+
 
 def entry() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
@@ -56,9 +58,10 @@ def entry() -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == INTERRUPTED:  # typer's word for a KeyboardInterrupt, about which it says nothing
+            print("stopped; the same command goes on from here", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

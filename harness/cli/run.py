@@ -10,6 +10,7 @@ import typer
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from deltamem_eval.executors import Executor
     from deltamem_eval.reports.table import Table
     from deltamem_eval.session import Request
 
@@ -37,6 +38,16 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
+    executor: Annotated[
+        str, typer.Option(help="local: this process; ray: workers on many devices and machines")
+    ] = "local",
+    address: Annotated[
+        str | None,
+        typer.Option(help="ray's cluster: auto, HOST:PORT or ray://HOST:PORT; else ray starts here"),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="ray's workers; else one for each GPU, or for every two cores")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
     judge: Annotated[
         str | None, typer.Option(help="address of a language model that judges what needs judging")
@@ -49,6 +60,7 @@ def run(
 ) -> None:
     """Run methods with their controls and print accuracy and cost; after a stop the same command goes on."""
     from deltamem_eval.cli.judge import judge_asked, judge_or_note
+    from deltamem_eval.executors import open_executor
     from deltamem_eval.session import Request
 
     endpoint = judge_asked(judge, judge_model)
@@ -76,12 +88,13 @@ def run(
         return
     _check_data(requests)
     folders = []
-    for part in requests:
-        folder = out or part.default_folder()
-        folders.append(folder / part.task_name.replace(":", "-") if suite and out else folder)
-        _execute(part, folders[-1], quiet)
-        if endpoint is not None:
-            judge_or_note(folders[-1], endpoint)
+    with open_executor(executor, address, workers) as running:  # one for all: weights load once
+        for part in requests:
+            folder = out or part.default_folder()
+            folders.append(folder / part.task_name.replace(":", "-") if suite and out else folder)
+            _execute(running, part, folders[-1], quiet)
+            if endpoint is not None:
+                judge_or_note(folders[-1], endpoint)
     _print(folders, as_json)
 
 
@@ -132,17 +145,16 @@ def _estimate(requests: list[Request], tflops: float, as_json: bool) -> None:
             print_table(table)
 
 
-def _execute(request: Any, folder: Path, quiet: bool) -> None:
+def _execute(executor: Executor, request: Request, folder: Path, quiet: bool) -> None:
     from deltamem_eval.cells import plan
     from deltamem_eval.display import Display
-    from deltamem_eval.session import execute
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     seeds = list(request.seeds)
     cells = len(plan(list(request.methods), {"": seeds}, list(request.windows), request.controls))
     with Display(cells, quiet) as display:
-        execute(request, folder, display)
+        executor.execute(request, folder, display)
 
 
 def _print(folders: list[Path], as_json: bool) -> None:

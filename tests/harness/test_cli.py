@@ -258,3 +258,16 @@ def test_show_guesses_what_was_meant(name: str, words: str, tmp_path: Path) -> N
     done = cli("show", name, cwd=tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert words in done.stderr
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom deltamem_eval.cli import main\n"
+        "@main.app.command()\ndef stop(): raise KeyboardInterrupt\n"
+        "sys.argv = ['deltamem-eval', 'stop']\nmain.entry()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 130
+    assert done.stderr.strip() == "stopped; the same command goes on from here"

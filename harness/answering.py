@@ -1,0 +1,175 @@
+"""A method at work on one backbone: write a context once, snapshot, answer every question from the snapshot.
+
+It stores nothing and scores nothing. What it does comes out as events, in order, so that the same work can
+run in the process that holds the store or on another machine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from deltamem_eval.cells import Cell
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Answer, Episode, MemoryMethod, MethodSettings, Query, Snapshot
+from deltamem_eval.registry import METHODS
+
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A context of that many tokens is being written."""
+
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Wrote:
+    """It was written."""
+
+    tokens: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A batch of questions was answered, or failed.
+
+    queries: their ids, in the answers' order. seconds: of one answer, the batch's time shared out. held:
+    bytes held for the context, by kind.
+    """
+
+    queries: tuple[str, ...]
+    answers: tuple[Answer, ...]
+    write_seconds: float = 0.0
+    seconds: float = 0.0
+    held: dict[str, int] | None = None
+
+
+Event = Writing | Wrote | Answered
+
+
+def make_method(cell: Cell, backbone: Backbone) -> MemoryMethod:
+    """The cell's method, ready. Raises UserError where it does not fit the backbone."""
+    settings = MethodSettings(cell.window, cell.seed, cell.adapter, cell.options)
+    return METHODS.load(cell.method)(backbone, settings)
+
+
+class CellWork:
+    """A cell's method on a backbone. A method that cannot be made fails every question it is asked.
+
+    Raises UserError where the method does not fit the backbone.
+    """
+
+    def __init__(self, cell: Cell, backbone: Backbone) -> None:
+        self.cell = cell
+        self._backbone = backbone
+        self._method: MemoryMethod | None = None
+        try:
+            self._method = make_method(cell, backbone)
+        except UserError:
+            raise
+        except Exception as error:  # a plug-in may raise anything
+            self._failed = failure(error)
+
+    def ask(self, source: Episode | None, queries: Sequence[Query]) -> Iterator[Event]:
+        """Write one context and answer questions from it, batch by batch.
+
+        source: whose context to write; None where there is none, and the questions are skipped.
+        """
+        if not queries:
+            return
+        if self._method is None:
+            yield all_alike(queries, self._failed)
+        elif source is None:
+            reason = "no other context to take the memory from"
+            yield all_alike(queries, Answer("", 0, 0, status="skipped", error=reason))
+        else:
+            yield from self._from_context(self._method, source, queries)
+
+    def _from_context(
+        self, method: MemoryMethod, source: Episode, queries: Sequence[Query]
+    ) -> Iterator[Event]:
+        tokens = self._backbone.length(source.context)
+        yield Writing(tokens)
+        began = time.perf_counter()
+        try:
+            method.reset()
+            for chunk in source.chunks:
+                method.write(chunk)
+            snapshot = method.snapshot()
+        except UserError:
+            raise
+        except Exception as error:  # one bad cell must not take the others with it
+            yield all_alike(queries, failure(error))
+            return
+        write_seconds = time.perf_counter() - began
+        yield Wrote(tokens, write_seconds)
+        size = max(self._backbone.batch_size, 1)
+        for start in range(0, len(queries), size):
+            batch = queries[start : start + size]
+            began = time.perf_counter()
+            answers, held = _answers(method, snapshot, batch)
+            seconds = (time.perf_counter() - began) / len(batch)
+            yield Answered(tuple(query.id for query in batch), tuple(answers), write_seconds, seconds, held)
+
+    def effective(self) -> dict[str, Any]:
+        """What held while the cell ran. The backbone's notices are handed over with it and start anew."""
+        cell, backbone, method = self.cell, self._backbone, self._method
+        label = cell.method if method is None else method.label(cell.options)
+        setting: dict[str, Any] = {
+            "label": label,
+            "overhead": {},
+            "batch_size": backbone.batch_size,
+            "device": backbone.devices,
+            "notices": list(backbone.notices),
+        }
+        backbone.notices.clear()
+        if method is None:
+            return setting
+        setting["capacity"] = method.capacity
+        try:
+            added = asdict(method.added(backbone.shape(), cell.options))
+        except Exception as error:  # a plug-in that cannot count itself has answered all the same
+            text = f"{cell.method}: added parameters unknown: {type(error).__name__}: {error}"
+            setting["notices"].append(text)
+            return setting
+        return {**setting, "overhead": {**added, "backbone": backbone.parameters()}}
+
+    def close(self) -> None:
+        """Take the method off the backbone again."""
+        if self._method is not None:
+            self._method.close()
+
+
+def all_alike(queries: Sequence[Query], answer: Answer) -> Answered:
+    """The same failure or skip for each question."""
+    return Answered(tuple(query.id for query in queries), (answer,) * len(queries))
+
+
+def failure(error: Exception) -> Answer:
+    """The record of an answer that an error took the place of."""
+    from deltamem_eval.backbone import is_out_of_memory
+
+    text = f"{type(error).__name__}: {error}"
+    return Answer("", 0, 0, status="oom" if is_out_of_memory(error) else "failed", error=text)
+
+
+def _answers(
+    method: MemoryMethod, snapshot: Snapshot, queries: Sequence[Query]
+) -> tuple[list[Answer], dict[str, int]]:
+    """The answers from a snapshot, and the bytes held for the context."""
+    try:
+        method.restore(snapshot)
+        answers = method.answer(queries)
+        if len(answers) != len(queries):
+            raise ValueError(f"{len(answers)} answers to {len(queries)} questions")
+        return answers, asdict(method.footprint())
+    except UserError:
+        raise
+    except Exception as error:  # counted as wrong and shown, never dropped
+        return [failure(error)] * len(queries), {}

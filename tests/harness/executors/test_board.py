@@ -1,0 +1,154 @@
+"""Shards handed to workers that are lost and heard twice, at random: ray's executor without ray."""
+
+import random
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltamem_eval.display import Display
+from deltamem_eval.errors import UserError
+from deltamem_eval.executors import open_executor
+from deltamem_eval.executors.board import TRIES, Assignment, Board
+from deltamem_eval.executors.weights import Weights
+from deltamem_eval.executors.worker import Ended, Facts, Refusal, Start, Worker, trained_by_method
+from deltamem_eval.runner import cell_identity, open_cell
+from deltamem_eval.session import Job, Request, make_job, make_task
+from deltamem_eval.store import RunStore, read_run
+from deltamem_eval.tokens import Counter
+from runs_alike import cut_off, ends, prompts, run_here, small, stored
+
+
+def started(request: Request, folder: Path, *paths: str) -> tuple[Worker, Facts]:
+    worker = Worker()
+    return worker, worker.load(Start(request, "cpu", str(folder), paths, ""))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_here(small(), tmp_path_factory.mktemp("whole") / "run")
+
+
+def through(job: Job, facts: Facts, store: RunStore, workers: list[Worker], chance: random.Random) -> None:
+    """What the crew does, a step at a time; one in four loses a worker whose last words are heard twice."""
+    with Display(6, quiet=True) as display:
+        opened = (
+            open_cell(
+                cell,
+                job.task,
+                job.episodes[cell.seed],
+                store,
+                cell_identity(cell, job.task, facts, job.request.limit),
+                display,
+            )
+            for cell in job.cells
+        )
+        board = Board(run for run in opened if run is not None)
+        busy: dict[int, Assignment] = {}
+        while board.unfinished:
+            number = chance.randrange(len(workers))
+            worker = workers[number]
+            if number in busy:
+                events = worker.call("step")
+            elif (assignment := board.take()) is not None:
+                busy[number] = assignment
+                events = worker.call("begin", assignment.shard)
+            else:
+                continue
+            hear(board, busy, number, events, facts)
+            if number in busy and busy[number].lost < TRIES - 1 and chance.random() < 0.25:
+                hear(board, busy, number, [event for event in events if not isinstance(event, Ended)], facts)
+                board.lost(busy.pop(number), "drawn by lot", facts.device)
+
+
+def hear(board: Board, busy: dict[int, Assignment], number: int, events: list[Any], facts: Facts) -> None:
+    assignment = busy[number]
+    for event in events:
+        if isinstance(event, Ended):
+            board.ended(busy.pop(number), event.effective)
+        else:
+            assert assignment.episode is not None
+            assignment.run.take(assignment.episode, event, facts.device)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_shards_of_any_workers_in_any_order_make_the_same_run(seed: int, whole: Path, tmp_path: Path) -> None:
+    request = small(batch_size=2 + seed)
+    workers = [started(request, tmp_path) for _ in range(1 + seed)]
+    facts = workers[0][1]
+    job = make_job(request, make_task(request), Counter(request.model, facts.positions))
+    assert workers[0][0].trained(job.cells) == trained_by_method(job.cells)
+    store = RunStore.open(tmp_path / "run", request.record(), {})
+    through(job, facts, store, [worker for worker, _ in workers], random.Random(seed))
+    store.close()
+    assert stored(tmp_path / "run") == stored(whole)
+    assert prompts(tmp_path / "run") == prompts(whole)
+    made, wanted = ends(tmp_path / "run"), ends(whole)
+    for end in (*made.values(), *wanted.values()):
+        del end["effective"]["batch_size"]
+    assert made == wanted
+
+
+def test_a_run_cut_off_goes_on_in_this_process(whole: Path, tmp_path: Path) -> None:
+
+    shutil.copytree(whole, tmp_path / "run")
+    cut_off(tmp_path / "run")
+    run_here(small(), tmp_path / "run")
+    assert stored(tmp_path / "run") == stored(whole)
+    assert prompts(tmp_path / "run") == prompts(whole)
+    assert ends(tmp_path / "run") == ends(whole)
+    executions = read_run(tmp_path / "run").executions
+    assert [told.executor for told in executions] == ["local", "local"]
+    run_here(small(), tmp_path / "run")  # nothing is left to do: nobody worked
+    assert read_run(tmp_path / "run").executions == executions
+
+
+def test_a_users_mistake_on_a_worker_comes_back_as_a_line(tmp_path: Path) -> None:
+    start = Start(small(), "cpu", str(tmp_path), (str(tmp_path / "gone"),), "")
+    refusal = Worker().call("load", start)
+    assert isinstance(refusal, Refusal)
+    assert "must be on every machine" in refusal.text
+
+
+def test_weights_are_loaded_once_for_requests_of_one_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    from deltamem_eval import backbone
+
+    real, loads = backbone.load_backbone, []
+
+    def counted(*arguments: Any) -> Any:
+        loads.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(backbone, "load_backbone", counted)
+    weights = Weights()
+    first = weights.load(small())
+    first.batch_size, first.system = 1, "Be brief."
+    first.notices.append("out of memory")
+    again = weights.load(small(limit=2, batch_size=5))
+    assert again is first
+    assert (again.batch_size, again.system, again.notices) == (5, "", [])
+    assert len(loads) == 1
+    assert weights.load(small(dtype="bfloat16")) is not first
+    assert len(loads) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("rai",), "did you mean ray"),
+        (("local", "auto"), "--address is for --executor ray"),
+        (("local", None, 2), "--workers is for --executor ray"),
+        (("ray", None, 0), "--workers must be at least 1"),
+    ],
+)
+def test_what_no_executor_can_be_is_refused(arguments: tuple[Any, ...], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        open_executor(*arguments)
+
+
+def test_without_ray_the_command_to_install_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(UserError, match=r"pip install 'deltamem-eval\[ray\]'"):
+        open_executor("ray")
