@@ -263,6 +263,7 @@ def check_alike(one: Facts, other: Facts) -> None:
 def reason_of(error: RayError) -> str:
     """Why a worker was lost, in a line, from ray's paragraphs."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith("The actor is dead because")] or lines
+    causes = ("The actor is dead because", "The actor died because")
+    telling = [line for line in lines if line.startswith(causes)] or lines
     first = telling[0] if telling else ""
     return f"{type(error).__name__}: {first.partition(' Some common causes')[0]}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, redirect_stdout
 from pathlib import Path
@@ -24,6 +25,7 @@ from deltamem_eval.tokens import Counter
 if TYPE_CHECKING:
     from deltamem_eval.executors.crew import Crew
 
+REACH_SECONDS = 10.0
 STORE_BYTES = 256 * 2**20  # of memory shared on this machine: a context and its questions, a few times over
 
 
@@ -112,6 +114,8 @@ def _connect(address: str | None, workers: int | None) -> dict[str, float]:
         import ray
     except ImportError:
         raise UserError("--executor ray needs ray: pip install 'deltamem-eval[ray]'") from None
+    if address is not None:
+        _check_reachable(address)
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with _no_output():
         try:
@@ -131,6 +135,19 @@ def _connect(address: str | None, workers: int | None) -> dict[str, float]:
             raise UserError(f"no ray cluster at {address or 'this machine'}: {first}") from None
         found: dict[str, float] = ray.cluster_resources()
     return found
+
+
+def _check_reachable(address: str) -> None:
+    """Raises UserError where nobody listens at HOST:PORT: ray itself would go on trying for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        if address == "auto":
+            return
+        raise UserError(f"--address is auto, HOST:PORT or ray://HOST:PORT, not {address}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no ray cluster at {address}: {error}") from None
 
 
 def _device(asked: str, cluster: dict[str, float]) -> str:

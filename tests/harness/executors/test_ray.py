@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from deltamem_eval.errors import UserError
+from deltamem_eval.executors import open_executor
 from ray_clusters import NODE, cluster, deadly_plugin, needs_ray
 from runs_alike import METHODS, cut_off, ends, prompts, run_here, small, stored
 
@@ -132,3 +134,12 @@ def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(nodes: Any, tmp_path
     assert stored(run) == stored(wanted)
     assert prompts(run) == prompts(wanted)
     assert ends(run) == ends(wanted)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("127.0.0.1:9", "no ray cluster at"), ("somewhere", "--address is auto, HOST:PORT")],
+)
+def test_an_address_without_a_cluster_is_refused(address: str, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        open_executor("ray", address)
