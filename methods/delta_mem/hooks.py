@@ -64,8 +64,8 @@ def attach(model: nn.Module, config: DeltaMemConfig) -> None:
             projections[head].register_forward_hook(partial(_after_projection, memory, head))
             for head in config.delta_heads
         )
-        # These take down what a forward left, so that compiled code hands no tensor from one to the next.
-        attachment.handles.append(module.register_forward_hook(partial(_after_attention, memory)))
+        if "o" not in config.delta_heads:
+            attachment.handles.append(module.register_forward_hook(partial(_after_attention, memory)))
     decoder = decoder_of(model)
     before = partial(_before_decoder, attachment, _Forward.of(decoder))
     attachment.handles.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
@@ -254,9 +254,13 @@ def _before_attention(
 def _after_projection(
     memory: LayerMemory, head: str, _: nn.Module, __: tuple[Any, ...], output: Tensor
 ) -> Tensor:
-    return memory.corrected(head, output)
+    corrected = memory.corrected(head, output)
+    if head == "o":
+        memory.reads = None
+    return corrected
 
 
+# A forward leaves no tensor behind: compiled code would hand it to the next.
 def _after_attention(memory: LayerMemory, *_: object) -> None:
     memory.reads = None
 

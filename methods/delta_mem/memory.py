@@ -13,6 +13,7 @@ from deltamem_eval.methods.delta_mem.step import EPS, step_token
 from torch import Tensor, nn
 from torch.nn import functional
 
+_INPUTS = ("memory_q_proj", "memory_k_proj", "memory_v_proj")
 PIECE = 4096  # tokens whose float32 copies and corrections are alive at once
 
 
@@ -20,14 +21,15 @@ class LayerMemory(nn.Module):
     """Reads and writes the state of one layer and turns reads into corrections of its projections.
 
     Parameter names and shapes are the release's. bases: the layer's own projection weights [out, in] by head,
-    for shapes and for the base-slice initialisation. reads [batch, tokens, R], times alpha / rank: what the
-    tokens of the forward under way read, None outside of one and where there is nothing to read.
+    for shapes and for the base-slice initialisation. reads [batch, tokens, R]: what the tokens of the forward
+    under way read, None outside of one and where there is nothing to read.
     """
 
     memory_q_proj: nn.Parameter
     memory_k_proj: nn.Parameter
     memory_v_proj: nn.Parameter
     delta_o_proj: nn.Parameter
+    _no_bias: Tensor
 
     def __init__(self, config: DeltaMemConfig, bases: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -37,7 +39,7 @@ class LayerMemory(nn.Module):
         self._state: Tensor | None = None
         self._buffer: Tensor | None = None
         hidden, width = bases["q"].shape[1], config.width
-        for name in ("memory_q_proj", "memory_k_proj", "memory_v_proj"):
+        for name in _INPUTS:
             self.register_parameter(name, _projection(width, hidden))
         for head in HEADS:
             start = _initial_delta(config, bases[head]) if head in config.delta_heads else None
@@ -50,24 +52,23 @@ class LayerMemory(nn.Module):
         if config.has_lambda:
             self.lambda_proj = nn.Parameter(torch.zeros(config.gates, hidden))
             self.lambda_bias = nn.Parameter(torch.full((config.gates,), -config.beta_bias_init))
-        self._no_bias = torch.zeros(3 * width)
+        gates = ("beta", "lambda") if config.has_lambda else ("beta",)
+        self._rows = (*_INPUTS, *(f"{gate}_proj" for gate in gates))
+        self._offsets = tuple(f"{gate}_bias" for gate in gates)
+        self.register_buffer("_no_bias", torch.zeros(3 * width), persistent=False)
         self._pack()
 
     def _pack(self) -> None:
-        self._weights, self._biases = Packed(self._projections()), Packed(self._offsets())
+        self._weights = Packed(self._named(self._rows))
+        self._biases = Packed([self._no_bias, *self._named(self._offsets)])
 
-    def _projections(self) -> list[Tensor]:
-        gates = [self.beta_proj, self.lambda_proj] if self.config.has_lambda else [self.beta_proj]
-        return [self.memory_q_proj, self.memory_k_proj, self.memory_v_proj, *gates]
-
-    def _offsets(self) -> list[Tensor]:
-        gates = [self.beta_bias, self.lambda_bias] if self.config.has_lambda else [self.beta_bias]
-        return [self._no_bias, *gates]
+    def _named(self, names: tuple[str, ...]) -> list[Tensor]:
+        parameters = cast(dict[str, Tensor], self._parameters)
+        return [parameters[name] for name in names]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """What moves a module moves its parameters one by one: they are put together again."""
+        """What moves a module moves its tensors one by one: they are put together again."""
         super()._apply(fn, recurse)
-        self._no_bias = fn(self._no_bias)
         self._pack()
         return self
 
@@ -157,20 +158,23 @@ class LayerMemory(nn.Module):
             reads, state = self._scan(self._project(hidden), mask, state)
         if write:
             self._keep(state)
-        self.reads = reads.transpose(1, 2).flatten(2) * (self.config.alpha / self.config.rank)
+        self.reads = reads.transpose(1, 2).flatten(2)
 
     def corrected(self, head: str, output: Tensor) -> Tensor:
         """The output [batch, tokens, out] of the layer's own projection of `head`, with (α/r) W^Δ r added; in
         place where no gradients are wanted.
         """
-        if self.reads is None:
+        reads, scale = self.reads, self.config.alpha / self.config.rank
+        if reads is None:
             return output
         weight: Tensor = getattr(self, f"delta_{head}_proj")
         if torch.is_grad_enabled():
-            return output + functional.linear(self.reads, weight.to(self.reads.dtype)).to(output.dtype)
-        pieces = zip(output.split(PIECE, 1), self.reads.split(PIECE, 1), strict=True)
-        for piece, reads in pieces:
-            piece.add_(functional.linear(reads, weight.to(reads.dtype)))
+            return output + (scale * _linear(reads, weight)).to(output.dtype)
+        if reads.shape[1] == 1 and reads.dtype == output.dtype == weight.dtype:
+            output[:, 0].addmm_(reads[:, 0], weight.t(), alpha=scale)
+            return output
+        for piece, read in zip(output.split(PIECE, 1), reads.split(PIECE, 1), strict=True):
+            piece.add_(_linear(read, weight), alpha=scale)
         return output
 
     def keys_of(self, x: Tensor, head: Literal["q", "k"]) -> Tensor:
@@ -205,7 +209,9 @@ class LayerMemory(nn.Module):
 
     def _project(self, hidden: Tensor) -> Tensor:
         """q, k, v and gates before any nonlinearity, [..., 3R + gates], by one product."""
-        return _linear(hidden, self._weights.of(self._projections()), self._biases.of(self._offsets()))
+        weights = self._weights.of(self._named(self._rows))
+        biases = self._biases.of([self._no_bias, *self._named(self._offsets)])
+        return _linear(hidden, weights, biases)
 
     def _split(self, projected: Tensor) -> Tensor:
         """[batch, tokens, heads·n] as [batch, heads, tokens, n]."""

@@ -9,31 +9,24 @@ from torch import Tensor
 
 
 class Packed:
-    """One tensor whose consecutive rows are the parameters: they become views of it.
+    """One tensor whose consecutive rows are the tensors given: they become views of it.
 
-    Whatever changes a parameter in place (an optimiser, a loaded adapter) changes the tensor too, so there is
-    no copy that could be out of date. A parameter that was given storage of its own is noticed.
+    Whatever changes one of them in place (an optimiser, a loaded adapter) changes the whole too, so there is
+    no copy that could be out of date. One that was given storage of its own is noticed.
     """
 
-    def __init__(self, parameters: Sequence[Tensor]) -> None:
-        self.together = torch.cat([parameter.detach() for parameter in parameters])
-        start = 0
-        for parameter in parameters:
-            parameter.data = self.together[start : start + len(parameter)]
-            start += len(parameter)
+    def __init__(self, parts: Sequence[Tensor]) -> None:
+        self.together = torch.cat([part.detach() for part in parts])
+        for part, rows in zip(parts, self.together.split([len(part) for part in parts]), strict=True):
+            part.data = rows
+        self._addresses = [part.data_ptr() for part in parts]
 
-    def of(self, parameters: Sequence[Tensor]) -> Tensor:
-        """The parameters one below the other: the tensor itself, or where gradients are to reach them, or
-        they no longer are its rows, a new one. Compiled code takes it that they are.
+    def of(self, parts: Sequence[Tensor]) -> Tensor:
+        """The parts one below the other: the tensor itself, or where gradients are to reach them, or they
+        are its rows no longer, a new one. Compiled code takes it that they are.
         """
-        if torch.is_grad_enabled() or not (torch.compiler.is_compiling() or self._holds(parameters)):
-            return torch.cat(list(parameters))
-        return self.together
-
-    def _holds(self, parameters: Sequence[Tensor]) -> bool:
-        address, step = self.together.data_ptr(), self.together.stride(0) * self.together.element_size()
-        for parameter in parameters:
-            if parameter.data_ptr() != address:
-                return False
-            address += len(parameter) * step
-        return True
+        if torch.is_grad_enabled():
+            return torch.cat(list(parts))
+        if torch.compiler.is_compiling() or [part.data_ptr() for part in parts] == self._addresses:
+            return self.together
+        return torch.cat(list(parts))

@@ -12,7 +12,6 @@ from importlib.util import find_spec
 import torch
 from deltamem_eval.methods.delta_mem.config import DeltaMemConfig
 from torch import Tensor
-from torch.nn import functional
 
 EPS = 1e-6
 
@@ -25,7 +24,7 @@ def step_token(
     projected: [batch, 3R + gates], what the memory's packed projection makes of the token: q, k, v, then the
     gates before their sigmoid, beta and, where it has parameters of its own, lambda; q alone is enough
     without a write. state: [batch, heads, rank, rank], contiguous. live: [batch], False for a padding token,
-    which reads zero and does not write; None where all are real. Returns the reads times alpha / rank, [batch, R].
+    which reads zero and does not write; None where all are real. Returns the reads [batch, R].
     """
     if projected.is_cuda and projected.dtype == torch.float32 and not torch.compiler.is_compiling():
         if _has_triton():
@@ -43,34 +42,41 @@ def _has_triton() -> bool:
 def step_plain(
     projected: Tensor, state: Tensor, live: Tensor | None, config: DeltaMemConfig, write: bool
 ) -> Tensor:
-    """`step_token` in a few operations of torch."""
-    rows, heads, rank, width = len(projected), config.num_state_heads, config.rank, config.width
+    """`step_token` in as few operations of torch as it takes: on a CPU each costs more than its arithmetic."""
+    rows, heads, rank, width = projected.shape[0], config.num_state_heads, config.rank, config.width
     if live is not None:
         projected = torch.where(live[:, None], projected, _silent(projected, config))
-    keys = projected[:, : 2 * width if write else width].reshape(rows, -1, heads, rank)
+    keys = projected[:, : 2 * width] if write else projected
     if config.normalize_qk:
-        keys = functional.normalize(keys.tanh(), dim=-1, eps=EPS)
-    seen = state @ keys.permute(0, 2, 3, 1)
+        keys = keys.tanh()
+    keys = keys.reshape(rows, -1, heads, rank)
+    if config.normalize_qk:
+        keys.div_(torch.linalg.vector_norm(keys, dim=-1, keepdim=True).clamp_min_(EPS))
+    columns = keys.permute(0, 2, 3, 1).flatten(0, 1)
+    matrix = state.view(rows * heads, rank, rank)
+    seen = torch.bmm(matrix, columns)
     if write:
-        value = projected[:, 2 * width : 3 * width].view(rows, heads, rank, 1)
-        _write(state, keys[:, 1], value, projected[:, 3 * width :].sigmoid(), seen[..., 1:], config)
-    return seen[..., 0].flatten(1) * (config.alpha / config.rank)
+        value, gates = projected[:, 2 * width : 3 * width], projected[:, 3 * width :].sigmoid()
+        change = value.reshape(rows * heads, rank, 1), columns[..., 1:], seen[..., 1:]
+        _write(matrix, *change, gates, config)
+    return seen[..., 0].reshape(rows, width)
 
 
 def _write(
-    state: Tensor, key: Tensor, value: Tensor, gates: Tensor, recalled: Tensor, config: DeltaMemConfig
+    state: Tensor, value: Tensor, key: Tensor, recalled: Tensor, gates: Tensor, config: DeltaMemConfig
 ) -> None:
-    """key: [batch, heads, rank]; value, recalled: [batch, heads, rank, 1]; gates: [batch, gates]."""
-    shape = (len(gates), config.num_state_heads, -1, 1)
-    beta = gates[:, : config.gates].view(shape)
-    decay = gates[:, config.gates :].view(shape) if config.has_lambda else 1 - beta
-    if config.state_update_mode == "lambda_outside":
-        change = beta * (value - decay * recalled)
-    else:
-        change = beta * (value - recalled)
-    if config.state_update_mode != "no_lambda":
+    """state: [batch·heads, rank, rank]; value, key, recalled: [batch·heads, rank, 1]; gates: [batch, gates]."""
+    shape, key, mode = (state.shape[0], -1, 1), key.mT, config.state_update_mode
+    if mode == "standard" and not config.has_lambda:
+        # λS + β(v - Sk)kᵀ with λ = 1 - β
+        state.lerp_((value - recalled) * key, gates.view(shape))
+        return
+    beta = gates[:, : config.gates].reshape(shape)
+    decay = gates[:, config.gates :].reshape(shape) if config.has_lambda else 1 - beta
+    change = beta * (value - (decay * recalled if mode == "lambda_outside" else recalled))
+    if mode != "no_lambda":
         state.mul_(decay)
-    state.addcmul_(change, key[:, :, None])
+    state.addcmul_(change, key)
 
 
 def _silent(projected: Tensor, config: DeltaMemConfig) -> Tensor:

@@ -44,7 +44,6 @@ def _step(
     live: Any,
     reads: Any,
     stride: Any,
-    scale: Any,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -72,7 +71,7 @@ def _step(
     q = tl.load(own, mask=real, other=0.0)
     if NORMALISE:
         q = _unit(q, EPSILON)
-    tl.store(reads + row * width + head * RANK + index, scale * tl.sum(matrix * q[None, :], 1), mask=inside)
+    tl.store(reads + row * width + head * RANK + index, tl.sum(matrix * q[None, :], 1), mask=inside)
     if WRITE:
         k = tl.load(own + width, mask=real, other=0.0)
         if NORMALISE:
@@ -104,7 +103,6 @@ def step_fused(
         projected if live is None else live.expand(rows).contiguous(),
         reads,
         projected.stride(0),
-        config.alpha / rank,
         HEADS=heads,
         RANK=rank,
         BLOCK=triton.next_power_of_2(rank),
