@@ -266,16 +266,11 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _lasting(like: Tensor) -> Tensor:
-    """A buffer that later steps may change in place, within `inference_mode` or without, and that compiled
-    code may take to stay where it is.
-    """
+    """A buffer that later steps may change in place, within `inference_mode` or without."""
     if torch.compiler.is_compiling():
         return torch.empty_like(like)
     with torch.inference_mode(False):
-        buffer = torch.empty(like.shape, dtype=like.dtype, device=like.device)
-    if buffer.is_cuda:
-        torch._dynamo.mark_static_address(buffer)
-    return buffer
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
 
 
 def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:

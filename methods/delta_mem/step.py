@@ -22,8 +22,8 @@ def step_token(
     """Read a state for one token, then write the token into it, in place. No gradients.
 
     projected: [batch, 3R + gates], what the memory's packed projection makes of the token: q, k, v, then the
-    gates before their sigmoid, beta and, where it has parameters of its own, lambda; q alone is enough
-    without a write. state: [batch, heads, rank, rank], contiguous. live: [batch], False for a padding token,
+    gates before their sigmoid, beta and, where it has parameters of its own, lambda; without a write
+    q alone. state: [batch, heads, rank, rank], contiguous. live: [batch], False for a padding token,
     which reads zero and does not write; None where all are real. Returns the reads [batch, R].
     """
     if projected.is_cuda and projected.dtype == torch.float32 and not torch.compiler.is_compiling():
