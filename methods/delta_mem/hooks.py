@@ -35,7 +35,7 @@ class Attachment:
         self.last: LayerMemory | None = None  # the forward ends once this one is written
 
 
-class Ingested(Exception):
+class Ingested(Exception):  # noqa: N818 - the end that was wanted, no error
     """Ends a forward that only writes, when the last memory has what it needs."""
 
 

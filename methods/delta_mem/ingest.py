@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from deltamem_eval.methods.delta_mem.hooks import Ingested, attachment_of, decoder_of, segments, writing
 from torch import Tensor, nn
 
@@ -14,11 +13,11 @@ def ingest(model: nn.Module, tokens: Tensor, messages: Tensor, mask: Tensor | No
     where the last adapted attention begins: what it and everything above would compute reaches no memory.
     """
     attachment = attachment_of(model)
-    attachment.last = list(attachment.memories.values())[-1]
+    attachment.last = last = list(attachment.memories.values())[-1]
     try:
         with writing(model, True), segments(model, messages):
             decoder_of(model)(tokens, attention_mask=mask, use_cache=False)
     except Ingested:
         pass
     finally:
-        attachment.last.reads = attachment.mask = attachment.last = None
+        last.reads = attachment.mask = attachment.last = None

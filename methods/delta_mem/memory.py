@@ -68,7 +68,7 @@ class LayerMemory(nn.Module):
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """What moves a module moves its tensors one by one: they are put together again."""
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self._pack()
         return self
 
@@ -173,7 +173,7 @@ class LayerMemory(nn.Module):
         if reads.shape[1] == 1 and reads.dtype == output.dtype == weight.dtype:
             output[:, 0].addmm_(reads[:, 0], weight.t(), alpha=scale)
             return output
-        for piece, read in zip(output.split(PIECE, 1), reads.split(PIECE, 1), strict=True):
+        for piece, read in zip(torch.split(output, PIECE, 1), torch.split(reads, PIECE, 1), strict=True):
             piece.add_(_linear(read, weight), alpha=scale)
         return output
 
@@ -235,7 +235,7 @@ class LayerMemory(nn.Module):
     def _scan(self, projected: Tensor, mask: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
         sizes = [config.width] * 3 + [config.gates] * (2 if config.has_lambda else 1)
-        q, k, v, *gates = projected.split(sizes, -1)
+        q, k, v, *gates = torch.split(projected, sizes, -1)
         return scan(
             self._key(q),
             self._key(k),
@@ -262,7 +262,8 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
     if x.dtype == kind or x.shape[-2] <= PIECE or torch.is_grad_enabled():
         return functional.linear(x.to(kind), weight, bias)
-    return torch.cat([functional.linear(piece.to(kind), weight, bias) for piece in x.split(PIECE, -2)], -2)
+    pieces = torch.split(x, PIECE, -2)
+    return torch.cat([functional.linear(piece.to(kind), weight, bias) for piece in pieces], -2)
 
 
 def _lasting(like: Tensor) -> Tensor:

@@ -17,8 +17,9 @@ class Packed:
 
     def __init__(self, parts: Sequence[Tensor]) -> None:
         self.together = torch.cat([part.detach() for part in parts])
-        for part, rows in zip(parts, self.together.split([len(part) for part in parts]), strict=True):
-            part.data = rows
+        rows = torch.split(self.together, [len(part) for part in parts])
+        for part, own in zip(parts, rows, strict=True):
+            part.data = own
         self._addresses = [part.data_ptr() for part in parts]
 
     def of(self, parts: Sequence[Tensor]) -> Tensor:

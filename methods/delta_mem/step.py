@@ -26,11 +26,11 @@ def step_token(
     q alone. state: [batch, heads, rank, rank], contiguous. live: [batch], False for a padding token,
     which reads zero and does not write; None where all are real. Returns the reads [batch, R].
     """
-    if projected.is_cuda and projected.dtype == torch.float32 and not torch.compiler.is_compiling():
-        if _has_triton():
-            from deltamem_eval.methods.delta_mem.step_kernel import step_fused
+    plain = torch.compiler.is_compiling() or not projected.is_cuda or projected.dtype != torch.float32
+    if not plain and _has_triton():
+        from deltamem_eval.methods.delta_mem.step_kernel import step_fused
 
-            return step_fused(projected, state, live, config, write)
+        return step_fused(projected, state, live, config, write)
     return step_plain(projected, state, live, config, write)
 
 
@@ -42,7 +42,7 @@ def _has_triton() -> bool:
 def step_plain(
     projected: Tensor, state: Tensor, live: Tensor | None, config: DeltaMemConfig, write: bool
 ) -> Tensor:
-    """`step_token` in as few operations of torch as it takes: on a CPU each costs more than its arithmetic."""
+    """`step_token` in few operations of torch: on a CPU each costs more than its arithmetic."""
     rows, heads, rank, width = projected.shape[0], config.num_state_heads, config.rank, config.width
     if live is not None:
         projected = torch.where(live[:, None], projected, _silent(projected, config))
@@ -65,7 +65,7 @@ def step_plain(
 def _write(
     state: Tensor, value: Tensor, key: Tensor, recalled: Tensor, gates: Tensor, config: DeltaMemConfig
 ) -> None:
-    """state: [batch·heads, rank, rank]; value, key, recalled: [batch·heads, rank, 1]; gates: [batch, gates]."""
+    """state: [batch·heads, rank, rank]; value, key, recalled: [batch·heads, rank, 1]; gates: [batch, n]."""
     shape, key, mode = (state.shape[0], -1, 1), key.mT, config.state_update_mode
     if mode == "standard" and not config.has_lambda:
         # λS + β(v - Sk)kᵀ with λ = 1 - β

@@ -3,9 +3,10 @@
 Tested against `step.step_plain` in Triton's interpreter.
 """
 
-from __future__ import annotations
+# Triton programs are compiled from their source and are not Python to a type checker.
+# mypy: ignore-errors
 
-from typing import Any
+from __future__ import annotations
 
 import torch
 import triton
@@ -15,8 +16,8 @@ from deltamem_eval.methods.delta_mem.step import EPS
 from torch import Tensor
 
 
-@triton.jit  # type: ignore[misc, unused-ignore]
-def _tanh(x: Any) -> Any:
+@triton.jit
+def _tanh(x):
     """tanh; near zero by its series, where the quotient of exponentials loses digits."""
     square = x * x
     series = x * (1 + square * (-1 / 3 + square * (2 / 15 - square * (17 / 315))))
@@ -25,25 +26,25 @@ def _tanh(x: Any) -> Any:
     return tl.where(tl.abs(x) < 0.2, series, tl.where(x < 0, -size, size))
 
 
-@triton.jit  # type: ignore[misc, unused-ignore]
-def _unit(x: Any, eps: tl.constexpr) -> Any:
+@triton.jit
+def _unit(x, eps: tl.constexpr):
     """tanh(x) at length one; zeros, also those beyond the rank, stay zeros."""
     bounded = _tanh(x)
     return bounded / tl.maximum(tl.sqrt(tl.sum(bounded * bounded, 0)), eps)
 
 
-@triton.jit  # type: ignore[misc, unused-ignore]
-def _sigmoid(x: Any) -> Any:
+@triton.jit
+def _sigmoid(x):
     return 1 / (1 + tl.exp(-x))
 
 
-@triton.jit  # type: ignore[misc, unused-ignore]
+@triton.jit
 def _step(
-    projected: Any,
-    state: Any,
-    live: Any,
-    reads: Any,
-    stride: Any,
+    projected,
+    state,
+    live,
+    reads,
+    stride,
     HEADS: tl.constexpr,
     RANK: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -54,7 +55,7 @@ def _step(
     WRITE: tl.constexpr,
     MASKED: tl.constexpr,
     EPSILON: tl.constexpr,
-) -> None:
+):
     """GATES: gates of a state head, RANK or 1. BLOCK: the power of two that holds RANK."""
     program = tl.program_id(0)
     row, head = program // HEADS, program % HEADS

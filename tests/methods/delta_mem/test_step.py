@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -106,7 +107,6 @@ def test_a_step_is_the_scan_of_one_token(name: str, rows: int, write: bool) -> N
             x[index % rows] = torch.nan
         for memory in (fast, naive):
             memory.step(x, mask, None, write)
-        assert fast.reads is not None and naive.reads is not None
         torch.testing.assert_close(fast.reads, naive.reads, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(fast.state, naive.state, atol=1e-5, rtol=1e-5)
 
@@ -138,7 +138,7 @@ print("equal")
 def test_the_kernel_is_the_plain_step() -> None:
     """In Triton's interpreter, which has to be chosen before Triton is imported."""
     pytest.importorskip("triton")
-    here = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": here}
     done = subprocess.run(
         [sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True, check=False
@@ -223,7 +223,8 @@ def test_a_backward_pass_may_come_after_later_writes() -> None:
         model.zero_grad()
         for parameter in trainable_parameters(model):
             parameter.grad = None
-    assert gradients[0] and all(map(torch.equal, *gradients))
+    assert gradients[0]
+    assert all(map(torch.equal, *gradients))
 
 
 def test_inference_mode_and_no_grad_may_alternate() -> None:
