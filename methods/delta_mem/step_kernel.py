@@ -98,22 +98,23 @@ def step_fused(
     """`step.step_token` in one launch; float32 only."""
     rows, heads, rank = len(projected), config.num_state_heads, config.rank
     reads = torch.empty(rows, config.width, dtype=projected.dtype, device=projected.device)
-    _step[(rows * heads,)](
-        projected,
-        state,
-        projected if live is None else live.expand(rows).contiguous(),
-        reads,
-        projected.stride(0),
-        HEADS=heads,
-        RANK=rank,
-        BLOCK=triton.next_power_of_2(rank),
-        GATES=config.gates // heads,
-        MODE=config.state_update_mode,
-        HAS_LAMBDA=config.has_lambda,
-        NORMALISE=config.normalize_qk,
-        WRITE=write,
-        MASKED=live is not None,
-        EPSILON=EPS,
-        num_warps=1,
-    )
+    with torch.cuda.device_of(projected):  # else the launch goes to whichever GPU is current
+        _step[(rows * heads,)](
+            projected,
+            state,
+            projected if live is None else live.expand(rows).contiguous(),
+            reads,
+            projected.stride(0),
+            HEADS=heads,
+            RANK=rank,
+            BLOCK=triton.next_power_of_2(rank),
+            GATES=config.gates // heads,
+            MODE=config.state_update_mode,
+            HAS_LAMBDA=config.has_lambda,
+            NORMALISE=config.normalize_qk,
+            WRITE=write,
+            MASKED=live is not None,
+            EPSILON=EPS,
+            num_warps=1,
+        )
     return reads

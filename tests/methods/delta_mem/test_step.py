@@ -135,15 +135,47 @@ print("equal")
 """
 
 
-def test_the_kernel_is_the_plain_step() -> None:
-    """In Triton's interpreter, which has to be chosen before Triton is imported."""
+COMPILE = """
+import torch
+from test_step import CONFIGS
+from deltamem_eval.methods.delta_mem.step_kernel import step_fused
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from triton.runtime.jit import JITFunction
+
+def compile_instead(program, *args, num_warps, grid, warmup, **constants):
+    kinds = {torch.float32: "*fp32", torch.bool: "*i1"}
+    names = [name for name in program.arg_names if name not in constants]
+    signature = {name: kinds[arg.dtype] if hasattr(arg, "dtype") else "i32" for name, arg in zip(names, args)}
+    signature.update(dict.fromkeys(constants, "constexpr"))
+    compile(ASTSource(program, signature, constants), target=GPUTarget("cuda", 80, 32))
+
+JITFunction.run = compile_instead
+for config in CONFIGS.values():
+    for live in (None, torch.ones(1, dtype=torch.bool)):
+        state = torch.zeros(1, config.num_state_heads, config.rank, config.rank)
+        step_fused(torch.zeros(1, 99), state, live, config, True)
+    step_fused(torch.zeros(1, 99), state, None, config, False)
+print("compiled")
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "interpret", "says"), [(KERNEL, "1", "equal"), (COMPILE, "0", "compiled")]
+)
+def test_the_kernel_is_the_plain_step(script: str, interpret: str, says: str, tmp_path: Path) -> None:
+    """In an interpreter, which has to be chosen before Triton is imported; and it compiles without a GPU."""
     pytest.importorskip("triton")
-    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": here}
+    environment = {
+        **os.environ,
+        "TRITON_INTERPRET": interpret,
+        "TRITON_CACHE_DIR": str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path]),
+    }
     done = subprocess.run(
-        [sys.executable, "-c", KERNEL], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
-    assert done.stdout == "equal\n", done.stderr
+    assert done.stdout == f"{says}\n", done.stderr
 
 
 @pytest.mark.parametrize("name", ["multi", "scalar"])
