@@ -7,7 +7,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
-from deltamem_eval.methods.delta_mem.packed import Packed
+from deltamem_eval.methods.delta_mem.packed import pack, tie
 from deltamem_eval.methods.delta_mem.scan import Form, UpdateMode, scan
 from deltamem_eval.methods.delta_mem.step import EPS, step_token
 from torch import Tensor, nn
@@ -29,7 +29,6 @@ class LayerMemory(nn.Module):
     memory_k_proj: nn.Parameter
     memory_v_proj: nn.Parameter
     delta_o_proj: nn.Parameter
-    _no_bias: Tensor
 
     def __init__(self, config: DeltaMemConfig, bases: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -55,21 +54,23 @@ class LayerMemory(nn.Module):
         gates = ("beta", "lambda") if config.has_lambda else ("beta",)
         self._rows = (*_INPUTS, *(f"{gate}_proj" for gate in gates))
         self._offsets = tuple(f"{gate}_bias" for gate in gates)
-        self.register_buffer("_no_bias", torch.zeros(3 * width), persistent=False)
-        self._pack()
+        self._heads = {head: f"delta_{head}_proj" for head in HEADS}
+        self._scale = config.alpha / config.rank
+        self._tie()
 
-    def _pack(self) -> None:
-        self._weights = Packed(self._named(self._rows))
-        self._biases = Packed([self._no_bias, *self._named(self._offsets)])
+    def _tie(self) -> None:
+        parts = self._parts()
+        self._packed = tie(*parts)
+        self._addresses = [part.data_ptr() for group in parts for part in group]
 
-    def _named(self, names: tuple[str, ...]) -> list[Tensor]:
-        parameters = cast(dict[str, Tensor], self._parameters)
-        return [parameters[name] for name in names]
+    def _parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        own = cast(dict[str, Tensor], self._parameters)
+        return [own[name] for name in self._rows], [own[name] for name in self._offsets]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """What moves a module moves its tensors one by one: they are put together again."""
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self._pack()
+        self._tie()
         return self
 
     def active_parameters(self) -> list[nn.Parameter]:
@@ -164,10 +165,10 @@ class LayerMemory(nn.Module):
         """The output [batch, tokens, out] of the layer's own projection of `head`, with (α/r) W^Δ r added; in
         place where no gradients are wanted.
         """
-        reads, scale = self.reads, self.config.alpha / self.config.rank
+        reads, scale = self.reads, self._scale
         if reads is None:
             return output
-        weight: Tensor = getattr(self, f"delta_{head}_proj")
+        weight = cast(Tensor, self._parameters[self._heads[head]])
         if torch.is_grad_enabled():
             return output + (scale * _linear(reads, weight)).to(output.dtype)
         if reads.shape[1] == 1 and reads.dtype == output.dtype == weight.dtype:
@@ -208,10 +209,19 @@ class LayerMemory(nn.Module):
         return state.to(hidden.device, kind)
 
     def _project(self, hidden: Tensor) -> Tensor:
-        """q, k, v and gates before any nonlinearity, [..., 3R + gates], by one product."""
-        weights = self._weights.of(self._named(self._rows))
-        biases = self._biases.of([self._no_bias, *self._named(self._offsets)])
-        return _linear(hidden, weights, biases)
+        """q, k, v and gates before any nonlinearity, [..., 3R + gates], by one product.
+
+        Of the parameters themselves where gradients are to reach them, or where one was given storage of its
+        own since they were tied; compiled code takes it that none was.
+        """
+        packed = self._packed
+        if torch.is_grad_enabled() or not (torch.compiler.is_compiling() or self._tied()):
+            packed = pack(*self._parts())
+        return _linear(hidden, *packed)
+
+    def _tied(self) -> bool:
+        weights, biases = self._parts()
+        return [part.data_ptr() for part in weights + biases] == self._addresses
 
     def _split(self, projected: Tensor) -> Tensor:
         """[batch, tokens, heads·n] as [batch, heads, tokens, n]."""
@@ -259,8 +269,10 @@ def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     pieces, so that it is not alive in float32 as a whole.
     """
     kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.dtype == weight.dtype == kind:
+        return functional.linear(x, weight, bias)
     weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
-    if x.dtype == kind or x.shape[-2] <= PIECE or torch.is_grad_enabled():
+    if x.shape[-2] <= PIECE or torch.is_grad_enabled():
         return functional.linear(x.to(kind), weight, bias)
     pieces = torch.split(x, PIECE, -2)
     return torch.cat([functional.linear(piece.to(kind), weight, bias) for piece in pieces], -2)

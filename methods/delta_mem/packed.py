@@ -1,33 +1,38 @@
-"""Several parameters as the rows of one matrix, so that one product serves them all."""
+"""The projections of one memory as one matrix with one bias, so that one product serves them all."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 
-class Packed:
-    """One tensor whose consecutive rows are the tensors given: they become views of it.
+class Packed(NamedTuple):
+    """weights [rows, in] and biases [rows]."""
 
-    Whatever changes one of them in place (an optimiser, a loaded adapter) changes the whole too, so there is
-    no copy that could be out of date. One that was given storage of its own is noticed.
+    weights: Tensor
+    biases: Tensor
+
+
+def pack(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Packed:
+    """Weights below each other, through which gradients flow to each. The biases belong to the last rows; the
+    others get zeros.
     """
+    without = sum(map(len, weights)) - sum(map(len, biases))
+    return Packed(torch.cat(list(weights)), torch.cat([biases[0].new_zeros(without), *biases]))
 
-    def __init__(self, parts: Sequence[Tensor]) -> None:
-        self.together = torch.cat([part.detach() for part in parts])
-        rows = torch.split(self.together, [len(part) for part in parts])
-        for part, own in zip(parts, rows, strict=True):
-            part.data = own
-        self._addresses = [part.data_ptr() for part in parts]
 
-    def of(self, parts: Sequence[Tensor]) -> Tensor:
-        """The parts one below the other: the tensor itself, or where gradients are to reach them, or they
-        are its rows no longer, a new one. Compiled code takes it that they are.
-        """
-        if torch.is_grad_enabled():
-            return torch.cat(list(parts))
-        if torch.compiler.is_compiling() or [part.data_ptr() for part in parts] == self._addresses:
-            return self.together
-        return torch.cat(list(parts))
+def tie(weights: Sequence[Tensor], biases: Sequence[Tensor]) -> Packed:
+    """The same, of which the tensors given become views: whatever changes one in place (an optimiser, a
+    loaded adapter) changes the whole too, so there is no copy that could be out of date.
+    """
+    with torch.no_grad():
+        packed = pack(weights, biases)
+    for parts, whole in ((weights, packed.weights), (biases, packed.biases)):
+        end = len(whole)
+        for part in reversed(parts):
+            part.data = whole[end - len(part) : end]
+            end -= len(part)
+    return packed

@@ -46,7 +46,11 @@ def step_plain(
     rows, heads, rank, width = projected.shape[0], config.num_state_heads, config.rank, config.width
     if live is not None:
         projected = torch.where(live[:, None], projected, _silent(projected, config))
-    keys = projected[:, : 2 * width] if write else projected
+    keys, others = projected, None
+    if write:
+        keys, *others = torch.split_with_sizes(
+            projected, [2 * width, width, projected.shape[1] - 3 * width], 1
+        )
     if config.normalize_qk:
         keys = keys.tanh()
     keys = keys.reshape(rows, -1, heads, rank)
@@ -55,18 +59,21 @@ def step_plain(
     columns = keys.permute(0, 2, 3, 1).flatten(0, 1)
     matrix = state.view(rows * heads, rank, rank)
     seen = torch.bmm(matrix, columns)
-    if write:
-        value, gates = projected[:, 2 * width : 3 * width], projected[:, 3 * width :].sigmoid()
-        change = value.reshape(rows * heads, rank, 1), columns[..., 1:], seen[..., 1:]
-        _write(matrix, *change, gates, config)
-    return seen[..., 0].reshape(rows, width)
+    if others is None:
+        return seen.view(rows, width)
+    read, recalled = torch.split_with_sizes(seen, [1, 1], 2)
+    value, gates = others[0].reshape(rows * heads, rank, 1), others[1].sigmoid()
+    _write(matrix, value, columns[..., 1:].mT, recalled, gates, config)
+    return read.reshape(rows, width)
 
 
 def _write(
     state: Tensor, value: Tensor, key: Tensor, recalled: Tensor, gates: Tensor, config: DeltaMemConfig
 ) -> None:
-    """state: [batch·heads, rank, rank]; value, key, recalled: [batch·heads, rank, 1]; gates: [batch, n]."""
-    shape, key, mode = (state.shape[0], -1, 1), key.mT, config.state_update_mode
+    """state: [batch·heads, rank, rank]; value, recalled: [batch·heads, rank, 1]; key: [batch·heads, 1, rank];
+    gates: [batch, gates].
+    """
+    shape, mode = (state.shape[0], -1, 1), config.state_update_mode
     if mode == "standard" and not config.has_lambda:
         # λS + β(v - Sk)kᵀ with λ = 1 - β
         state.lerp_((value - recalled) * key, gates.view(shape))
