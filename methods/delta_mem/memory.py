@@ -21,8 +21,8 @@ class LayerMemory(nn.Module):
     """Reads and writes the state of one layer and turns reads into corrections of its projections.
 
     Parameter names and shapes are the release's. bases: the layer's own projection weights [out, in] by head,
-    for shapes and for the base-slice initialisation. reads [batch, tokens, R]: what the tokens of the forward
-    under way read, None outside of one and where there is nothing to read.
+    for shapes and for the base-slice initialisation. reads [batch, tokens, R], or [batch, R] of a single
+    token: what the forward under way read, None outside of one and where there is nothing to read.
     """
 
     memory_q_proj: nn.Parameter
@@ -146,7 +146,7 @@ class LayerMemory(nn.Module):
             state = self._keep(state.detach() if state.requires_grad else state)
         else:
             projected = _linear(hidden, self.memory_q_proj)
-        self.reads = step_token(projected, state, live, self.config, write)[:, None]
+        self.reads = step_token(projected, state, live, self.config, write)
 
     def _step_tokens(self, hidden: Tensor, mask: Tensor | None, segments: Tensor | None, write: bool) -> None:
         state = self._state_for(hidden)
@@ -171,11 +171,13 @@ class LayerMemory(nn.Module):
         weight = cast(Tensor, self._parameters[self._heads[head]])
         if torch.is_grad_enabled():
             return output + (scale * _linear(reads, weight)).to(output.dtype)
-        if reads.shape[1] == 1 and reads.dtype == output.dtype == weight.dtype:
-            output[:, 0].addmm_(reads[:, 0], weight.t(), alpha=scale)
-            return output
-        for piece, read in zip(torch.split(output, PIECE, 1), torch.split(reads, PIECE, 1), strict=True):
-            piece.add_(_linear(read, weight), alpha=scale)
+        if reads.dim() == 3:
+            for piece, read in zip(torch.split(output, PIECE, 1), torch.split(reads, PIECE, 1), strict=True):
+                piece.add_(_linear(read, weight), alpha=scale)
+        elif reads.dtype == output.dtype == weight.dtype:
+            output.squeeze(1).addmm_(reads, weight.t(), alpha=scale)
+        else:
+            output.squeeze(1).add_(_linear(reads, weight), alpha=scale)
         return output
 
     def keys_of(self, x: Tensor, head: Literal["q", "k"]) -> Tensor:

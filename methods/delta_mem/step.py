@@ -56,30 +56,30 @@ def step_plain(
     keys = keys.reshape(rows, -1, heads, rank)
     if config.normalize_qk:
         keys.div_(torch.linalg.vector_norm(keys, dim=-1, keepdim=True).clamp_min_(EPS))
-    columns = keys.permute(0, 2, 3, 1).flatten(0, 1)
-    matrix = state.view(rows * heads, rank, rank)
-    seen = torch.bmm(matrix, columns)
+    keys = keys.squeeze(2) if heads == 1 else keys.transpose(1, 2).flatten(0, 1)
+    matrix = state.view(-1, rank, rank)
+    seen = torch.bmm(keys, matrix.mT)
     if others is None:
         return seen.view(rows, width)
-    read, recalled = torch.split_with_sizes(seen, [1, 1], 2)
-    value, gates = others[0].reshape(rows * heads, rank, 1), others[1].sigmoid()
-    _write(matrix, value, columns[..., 1:].mT, recalled, gates, config)
+    read, recalled = seen.unbind(1)
+    _write(matrix, keys.narrow(1, 1, 1), others[0].reshape(-1, rank), recalled, others[1].sigmoid(), config)
     return read.reshape(rows, width)
 
 
 def _write(
-    state: Tensor, value: Tensor, key: Tensor, recalled: Tensor, gates: Tensor, config: DeltaMemConfig
+    state: Tensor, key: Tensor, value: Tensor, recalled: Tensor, gates: Tensor, config: DeltaMemConfig
 ) -> None:
-    """state: [batch·heads, rank, rank]; value, recalled: [batch·heads, rank, 1]; key: [batch·heads, 1, rank];
+    """state: [batch·heads, rank, rank]; key: [batch·heads, 1, rank]; value, recalled: [batch·heads, rank];
     gates: [batch, gates].
     """
     shape, mode = (state.shape[0], -1, 1), config.state_update_mode
     if mode == "standard" and not config.has_lambda:
         # λS + β(v - Sk)kᵀ with λ = 1 - β
-        state.lerp_((value - recalled) * key, gates.view(shape))
+        state.lerp_(torch.bmm((value - recalled).unsqueeze(2), key), gates.view(shape))
         return
     beta = gates[:, : config.gates].reshape(shape)
     decay = gates[:, config.gates :].reshape(shape) if config.has_lambda else 1 - beta
+    value, recalled = value.unsqueeze(2), recalled.unsqueeze(2)
     change = beta * (value - (decay * recalled if mode == "lambda_outside" else recalled))
     if mode != "no_lambda":
         state.mul_(decay)
