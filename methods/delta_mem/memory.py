@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
+from deltamem_eval.methods.delta_mem.initial import initial_delta, random_projection
 from deltamem_eval.methods.delta_mem.packed import pack, tie
 from deltamem_eval.methods.delta_mem.scan import Form, UpdateMode, scan
 from deltamem_eval.methods.delta_mem.step import EPS, step_token
@@ -39,9 +40,9 @@ class LayerMemory(nn.Module):
         self._buffer: Tensor | None = None
         hidden, width = bases["q"].shape[1], config.width
         for name in _INPUTS:
-            self.register_parameter(name, _projection(width, hidden))
+            self.register_parameter(name, random_projection(width, hidden))
         for head in HEADS:
-            start = _initial_delta(config, bases[head]) if head in config.delta_heads else None
+            start = initial_delta(config, bases[head]) if head in config.delta_heads else None
             value = torch.zeros(bases[head].shape[0], width) if start is None else start
             self.register_parameter(
                 f"delta_{head}_proj", nn.Parameter(value, requires_grad=start is not None)
@@ -307,28 +308,3 @@ def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Ten
     counts = member.sum(-1)
     clean = x if mask is None else torch.where(mask[..., None], x, x.new_zeros(()))
     return member @ clean / counts.clamp(min=1)[..., None], counts > 0
-
-
-def _projection(rows: int, columns: int) -> nn.Parameter:
-    weight = torch.empty(rows, columns)
-    nn.init.kaiming_uniform_(weight, a=5**0.5)
-    return nn.Parameter(weight)
-
-
-def _initial_delta(config: DeltaMemConfig, base: Tensor) -> Tensor:
-    """The start of an active correction [out, R].
-
-    base_slice_fixed: the first min(base_slice_ref_width, rank) columns are the base weight's first columns,
-    each of unit length, times online_gain; the others are zero. base_slice: the same for all R columns.
-    """
-    out, width = base.shape[0], config.width
-    start = torch.zeros(out, width)
-    if config.output_init == "random":
-        return _projection(out, width).data * config.online_gain
-    if config.output_init.startswith("base_slice"):
-        fixed = config.output_init == "base_slice_fixed"
-        count = min(config.base_slice_ref_width, config.rank) if fixed else width
-        count = min(count, base.shape[1])
-        columns = functional.normalize(base.detach()[:, :count].float(), dim=0)
-        start[:, :count] = config.online_gain * columns.cpu()
-    return start
