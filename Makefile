@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile gpu-scan clean
+.PHONY: run test lint types bench embedded results tables evidence regress gpu-profile gpu-scan gpu-decode clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -26,6 +26,7 @@ types: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/scan.py
 	$(BIN)/python benchmarks/prefix_reuse.py
+	$(BIN)/python benchmarks/decode.py
 	$(BIN)/python benchmarks/inside.py
 	$(BIN)/python benchmarks/labels.py
 
@@ -81,6 +82,11 @@ gpu-profile: $(STAMP)
 gpu-scan: $(STAMP)
 	mkdir -p results/gpu
 	$(BIN)/python benchmarks/gpu_scan.py --out results/gpu/scan.csv
+
+## gpu-decode: on a CUDA device, token-write's decoding, memory and training step against its backbone alone
+gpu-decode: $(STAMP)
+	mkdir -p results/gpu
+	$(BIN)/python benchmarks/gpu_decode.py --out results/gpu/decode.csv
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)
