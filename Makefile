@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress gpu-profile gpu-scan clean
+.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress gpu-profile gpu-scan gpu-decode clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -40,7 +40,6 @@ bench-update: bench
 inside: $(STAMP)
 	$(BIN)/python benchmarks/inside.py
 	$(BIN)/python benchmarks/labels.py
-	$(BIN)/python benchmarks/executors.py
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
@@ -94,6 +93,11 @@ gpu-profile: $(STAMP)
 gpu-scan: $(STAMP)
 	mkdir -p results/gpu
 	$(BIN)/python benchmarks/gpu_scan.py --out results/gpu/scan.csv
+
+## gpu-decode: on a CUDA device, token-write's decoding, memory and training step against its backbone alone
+gpu-decode: $(STAMP)
+	mkdir -p results/gpu
+	$(BIN)/python benchmarks/gpu_decode.py --out results/gpu/decode.csv
 
 # A plain (not editable) install: what users get, and what the type checker can follow.
 $(STAMP): pyproject.toml constraints.txt README.md $(SOURCES)

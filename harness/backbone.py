@@ -22,6 +22,7 @@ from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "embedded"
+PIECE = 8192  # tokens of a context that are read at once
 T = TypeVar("T")
 _FILES = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")  # those that decide answers
 
@@ -145,11 +146,16 @@ class Backbone:
 
     @torch.no_grad()
     def prefill(self, ids: Sequence[int]) -> Prefix | None:
-        """Read `ids` once and keep the keys and values; None for no ids."""
+        """Read `ids` once and keep the keys and values; None for no ids.
+
+        A long context is read by pieces: what layers compute for a piece is gone before the next one.
+        """
         if not ids:
             return None
-        tokens = torch.tensor([list(ids)], device=self.device)
-        cache = self.model(tokens, use_cache=True, logits_to_keep=1).past_key_values
+        cache = None
+        for piece in torch.split(torch.tensor([list(ids)], device=self.device), PIECE, 1):
+            output = self.model(piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache = output.past_key_values
         return Prefix(tuple(ids), cache)
 
     def generate(

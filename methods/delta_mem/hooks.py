@@ -10,12 +10,13 @@ import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
 from deltamem_eval.methods.delta_mem.memory import LayerMemory
+from deltamem_eval.methods.delta_mem.padding import real_tokens
 from deltamem_eval.methods.delta_mem.scan import Form
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -31,6 +32,11 @@ class Attachment:
         self.mask: Tensor | None = None
         self.write = True
         self.segments: Tensor | None = None
+        self.last: LayerMemory | None = None  # the forward ends once this one is written
+
+
+class Ingested(Exception):  # noqa: N818 - the end that was wanted, no error
+    """Ends a forward that only writes, when the last memory has what it needs."""
 
 
 _ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
@@ -58,12 +64,12 @@ def attach(model: nn.Module, config: DeltaMemConfig) -> None:
             projections[head].register_forward_hook(partial(_after_projection, memory, head))
             for head in config.delta_heads
         )
-    decoder = _decoder(model)
-    names = list(inspect.signature(decoder.forward).parameters)
-    position = names.index("attention_mask") if "attention_mask" in names else None
-    attachment.handles.append(
-        decoder.register_forward_pre_hook(partial(_before_decoder, attachment, position), with_kwargs=True)
-    )
+        if "o" not in config.delta_heads:
+            attachment.handles.append(module.register_forward_hook(partial(_after_attention, memory)))
+    decoder = decoder_of(model)
+    before = partial(_before_decoder, attachment, _Forward.of(decoder))
+    attachment.handles.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
+    attachment.handles.append(decoder.register_forward_hook(partial(_after_decoder, attachment)))
     _ATTACHED[model] = attachment
 
 
@@ -106,14 +112,15 @@ def reset_state(model: nn.Module) -> None:
 
 def get_state(model: nn.Module) -> dict[str, Tensor]:
     """States by module path; empty memories are left out. [batch, rank, rank], or [batch, heads, rank,
-    rank].
+    rank]. Copies, which later forwards do not change, unless gradients flow through them.
     """
-    memories = attachment_of(model).memories
-    return {path: memory.state for path, memory in memories.items() if memory.state is not None}
+    states = {path: memory.state for path, memory in attachment_of(model).memories.items()}
+    return {path: state for path, state in states.items() if state is not None}
 
 
 def set_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Replace every memory's state; paths not named become empty. Gradients flow into the tensors given.
+    """Replace every memory's state; paths not named become empty. Gradients flow into tensors that want
+    them; others are copied.
 
     Raises UserError for a path the model does not have, or a state of another shape.
     """
@@ -156,7 +163,8 @@ def segments(model: nn.Module, ids: Tensor) -> Iterator[None]:
         attachment.segments = before
 
 
-def _decoder(model: nn.Module) -> nn.Module:
+def decoder_of(model: nn.Module) -> nn.Module:
+    """The model without its output embeddings."""
     get = getattr(model, "get_decoder", None)
     decoder = get() if callable(get) else None
     return decoder if isinstance(decoder, nn.Module) else model
@@ -203,15 +211,32 @@ def _weight(path: str, head: str, projection: nn.Module) -> Tensor:
     return weight
 
 
+class _Forward(NamedTuple):
+    """What a decoder's forward is called with: where each argument stands among the positional ones."""
+
+    places: Mapping[str, int]
+
+    @classmethod
+    def of(cls, decoder: nn.Module) -> _Forward:
+        names = inspect.signature(decoder.forward).parameters
+        return cls({name: place for place, name in enumerate(names)})
+
+    def argument(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if name in kwargs:
+            return kwargs[name]
+        place = self.places.get(name, len(args))
+        return args[place] if place < len(args) else None
+
+
 def _before_decoder(
-    attachment: Attachment, position: int | None, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    attachment: Attachment, forward: _Forward, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
-    mask = kwargs.get("attention_mask")
-    if mask is None and position is not None and len(args) > position:
-        mask = args[position]
-    if mask is not None and not (isinstance(mask, Tensor) and mask.dim() == 2):
-        raise ValueError("a memory needs the 2-D attention mask [batch, tokens] to know padding")
-    attachment.mask = None if mask is None else mask != 0
+    def given(name: str) -> Any:
+        return forward.argument(name, args, kwargs)
+
+    ids = given("input_ids")
+    tokens = (given("inputs_embeds") if ids is None else ids).shape[1]
+    attachment.mask = real_tokens(given("attention_mask"), tokens, given("past_key_values"))
 
 
 def _before_attention(
@@ -219,13 +244,26 @@ def _before_attention(
 ) -> None:
     hidden: Tensor = kwargs["hidden_states"] if "hidden_states" in kwargs else args[0]
     mask = attachment.mask
-    if mask is not None:
-        mask = mask[:, -hidden.shape[1] :].to(hidden.device)
-        mask = None if bool(mask.all()) else mask
+    if mask is not None and mask.device != hidden.device:
+        mask = mask.to(hidden.device)
     memory.step(hidden, mask, attachment.segments, attachment.write)
+    if attachment.last is memory:
+        raise Ingested
 
 
 def _after_projection(
     memory: LayerMemory, head: str, _: nn.Module, __: tuple[Any, ...], output: Tensor
 ) -> Tensor:
-    return output + memory.corrections.pop(head).to(output.dtype)
+    corrected = memory.corrected(head, output)
+    if head == "o":
+        memory.reads = None
+    return corrected
+
+
+# A forward leaves no tensor behind: compiled code would hand it to the next.
+def _after_attention(memory: LayerMemory, *_: object) -> None:
+    memory.reads = None
+
+
+def _after_decoder(attachment: Attachment, *_: object) -> None:
+    attachment.mask = None

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Any, Literal, Self, cast
 
 import torch
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
+from deltamem_eval.methods.delta_mem.initial import initial_delta, random_projection
+from deltamem_eval.methods.delta_mem.packed import pack, tie
 from deltamem_eval.methods.delta_mem.scan import Form, UpdateMode, scan
+from deltamem_eval.methods.delta_mem.step import EPS, step_token
 from torch import Tensor, nn
 from torch.nn import functional
 
-_EPS = 1e-6
-Head = Literal["q", "k", "v", "o"]
+_INPUTS = ("memory_q_proj", "memory_k_proj", "memory_v_proj")
+PIECE = 4096  # tokens whose float32 copies and corrections are alive at once
 
 
 class LayerMemory(nn.Module):
     """Reads and writes the state of one layer and turns reads into corrections of its projections.
 
     Parameter names and shapes are the release's. bases: the layer's own projection weights [out, in] by head,
-    for shapes and for the base-slice initialisation. state: [batch, rank, rank], or [batch, heads, rank,
-    rank] with several state heads; None stands for zeros.
+    for shapes and for the base-slice initialisation. reads [batch, tokens, R], or [batch, R] of a single
+    token: what the forward under way read, None outside of one and where there is nothing to read.
     """
 
     memory_q_proj: nn.Parameter
@@ -31,14 +34,15 @@ class LayerMemory(nn.Module):
     def __init__(self, config: DeltaMemConfig, bases: Mapping[str, Tensor]) -> None:
         super().__init__()
         self.config = config
-        self.state: Tensor | None = None
-        self.corrections: dict[str, Tensor] = {}
         self.form: Form = "auto"
+        self.reads: Tensor | None = None
+        self._state: Tensor | None = None
+        self._buffer: Tensor | None = None
         hidden, width = bases["q"].shape[1], config.width
-        for name in ("memory_q_proj", "memory_k_proj", "memory_v_proj"):
-            self.register_parameter(name, _projection(width, hidden))
+        for name in _INPUTS:
+            self.register_parameter(name, random_projection(width, hidden))
         for head in HEADS:
-            start = _initial_delta(config, bases[head]) if head in config.delta_heads else None
+            start = initial_delta(config, bases[head]) if head in config.delta_heads else None
             value = torch.zeros(bases[head].shape[0], width) if start is None else start
             self.register_parameter(
                 f"delta_{head}_proj", nn.Parameter(value, requires_grad=start is not None)
@@ -48,6 +52,27 @@ class LayerMemory(nn.Module):
         if config.has_lambda:
             self.lambda_proj = nn.Parameter(torch.zeros(config.gates, hidden))
             self.lambda_bias = nn.Parameter(torch.full((config.gates,), -config.beta_bias_init))
+        gates = ("beta", "lambda") if config.has_lambda else ("beta",)
+        self._rows = (*_INPUTS, *(f"{gate}_proj" for gate in gates))
+        self._offsets = tuple(f"{gate}_bias" for gate in gates)
+        self._heads = {head: f"delta_{head}_proj" for head in HEADS}
+        self._scale = config.alpha / config.rank
+        self._tie()
+
+    def _tie(self) -> None:
+        parts = self._parts()
+        self._packed = tie(*parts)
+        self._addresses = [part.data_ptr() for group in parts for part in group]
+
+    def _parts(self) -> tuple[list[Tensor], list[Tensor]]:
+        own = cast(dict[str, Tensor], self._parameters)
+        return [own[name] for name in self._rows], [own[name] for name in self._offsets]
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """What moves a module moves its tensors one by one: they are put together again."""
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        self._tie()
+        return self
 
     def active_parameters(self) -> list[nn.Parameter]:
         """The parameters that training changes and that count as added; inactive corrections are zeros and
@@ -55,8 +80,49 @@ class LayerMemory(nn.Module):
         """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    @property
+    def state(self) -> Tensor | None:
+        """What is remembered, [batch, rank, rank], or [batch, heads, rank, rank] with several state heads;
+        None is an empty memory. A copy, unless gradients flow through it.
+        """
+        if self._state is None:
+            return None
+        state = self._state.clone() if self._state is self._buffer else self._state
+        return state.squeeze(1) if self.config.num_state_heads == 1 else state
+
+    @state.setter
+    def state(self, state: Tensor | None) -> None:
+        if state is not None:
+            rank, heads = self.config.rank, self.config.num_state_heads
+            kind = torch.float64 if state.dtype == torch.float64 else torch.float32
+            state = state.to(self.memory_q_proj.device, kind)
+            self._keep(state.reshape(state.shape[0], heads, rank, rank))
+            return
+        self._state = None
+        if self._buffer is not None:
+            self._buffer.zero_()
+
+    def _keep(self, state: Tensor) -> Tensor:
+        """Remember a state [batch, heads, rank, rank]; returns it where it is kept.
+
+        Without gradients it is copied to a buffer that lasts, at one address, while the number of rows does:
+        decoding updates it in place, and a captured graph finds it there.
+        """
+        if state is self._buffer or state.requires_grad:
+            self._state = state
+            return state
+        buffer = self._buffer
+        if buffer is None or (buffer.shape, buffer.dtype, buffer.device) != (
+            state.shape,
+            state.dtype,
+            state.device,
+        ):
+            buffer = _lasting(state)
+        self._state = self._buffer = buffer.copy_(state)
+        return buffer
+
     def step(self, hidden: Tensor, mask: Tensor | None, segments: Tensor | None, write: bool) -> None:
-        """Read for every token, compute the corrections, and write if asked.
+        """Read for every token, and write if asked.
 
         hidden: [batch, tokens, width of the model], the attention module's input. mask: [batch, tokens],
         False for padding. segments: message ids [batch, tokens], -1 for none. Raises ValueError where shapes
@@ -64,89 +130,163 @@ class LayerMemory(nn.Module):
         """
         if self.memory_q_proj.device != hidden.device:
             self.to(hidden.device)
-        x = hidden.to(torch.float64 if hidden.dtype == torch.float64 else torch.float32)
-        state = self._state_for(x)
         by_message = self.config.memory_write_granularity != "token" and segments is not None
-        if by_message or not write:
-            reads = self._read_only(x, mask, state)
-            if write:
-                state = self._write_messages(x, mask, cast(Tensor, segments), state)
+        if not write and self._state is None:
+            self.reads = None
+        elif hidden.shape[1] == 1 and not (
+            (write and by_message) or torch.is_grad_enabled() or self.form == "naive"
+        ):
+            self._step_token(hidden[:, 0], None if mask is None else mask[:, 0], write)
         else:
-            reads, state = self._scan(x, x, mask, state)
+            self._step_tokens(hidden, mask, segments if by_message else None, write)
+
+    def _step_token(self, hidden: Tensor, live: Tensor | None, write: bool) -> None:
+        state = self._state_for(hidden)
         if write:
-            self.state = state.squeeze(1) if self.config.num_state_heads == 1 else state
-        self._correct(reads.transpose(1, 2).flatten(2))
+            projected = self._project(hidden)
+            state = self._keep(state.detach() if state.requires_grad else state)
+        else:
+            projected = _linear(hidden, self.memory_q_proj)
+        self.reads = step_token(projected, state, live, self.config, write)
+
+    def _step_tokens(self, hidden: Tensor, mask: Tensor | None, segments: Tensor | None, write: bool) -> None:
+        state = self._state_for(hidden)
+        if segments is not None or not write:
+            reads = self._read_only(hidden, mask, state)
+            if write:
+                means, present = message_means(wide(hidden), cast(Tensor, segments), mask)
+                state = self._scan(self._project(means), present, state)[1]
+        else:
+            reads, state = self._scan(self._project(hidden), mask, state)
+        if write:
+            self._keep(state)
+        self.reads = reads.transpose(1, 2).flatten(2)
+
+    def corrected(self, head: str, output: Tensor) -> Tensor:
+        """The output [batch, tokens, out] of the layer's own projection of `head`, with (α/r) W^Δ r added; in
+        place where no gradients are wanted.
+        """
+        reads, scale = self.reads, self._scale
+        if reads is None:
+            return output
+        weight = cast(Tensor, self._parameters[self._heads[head]])
+        if torch.is_grad_enabled():
+            return output + (scale * _linear(reads, weight)).to(output.dtype)
+        if reads.dim() == 3:
+            for piece, read in zip(torch.split(output, PIECE, 1), torch.split(reads, PIECE, 1), strict=True):
+                piece.add_(_linear(read, weight), alpha=scale)
+        elif reads.dtype == output.dtype == weight.dtype:
+            output.squeeze(1).addmm_(reads, weight.t(), alpha=scale)
+        else:
+            output.squeeze(1).add_(_linear(reads, weight), alpha=scale)
+        return output
 
     def keys_of(self, x: Tensor, head: Literal["q", "k"]) -> Tensor:
         """Normalised keys of reading (q) or writing (k) of states [batch, tokens, width of the model], as
         [batch, heads, tokens, rank].
         """
-        return self._key(x, self.memory_q_proj if head == "q" else self.memory_k_proj)
+        return self._key(_linear(x, self.memory_q_proj if head == "q" else self.memory_k_proj))
 
     def written_state(self, x: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         """The state after writing x [batch, writes, width of the model] into an empty one, and the writes'
         keys [batch, heads, writes, rank]. present: [batch, writes], False where there is none.
         """
         empty = x.new_zeros(x.shape[0], self.config.num_state_heads, self.config.rank, self.config.rank)
-        return self._scan(x, x, present, empty)[1], self.keys_of(x, "k")
+        return self._scan(self._project(x), present, empty)[1], self.keys_of(x, "k")
 
-    def _state_for(self, x: Tensor) -> Tensor:
+    def _state_for(self, hidden: Tensor) -> Tensor:
         """The state as [batch, heads, rank, rank], zeros where there is none."""
         rank, heads = self.config.rank, self.config.num_state_heads
-        if self.state is None:
-            return x.new_zeros(x.shape[0], heads, rank, rank)
-        if self.state.shape[0] != x.shape[0]:
+        kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        state = self._state
+        if state is None:
+            return hidden.new_zeros(hidden.shape[0], heads, rank, rank, dtype=kind)
+        if state.shape[0] != hidden.shape[0]:
             raise ValueError(
-                f"the memory holds the states of {self.state.shape[0]} rows but {x.shape[0]} came: "
+                f"the memory holds the states of {state.shape[0]} rows but {hidden.shape[0]} came: "
                 "call reset_state, or set_state with as many rows"
             )
-        return self.state.to(x).reshape(x.shape[0], heads, rank, rank)
+        # What a backward pass will look at must not be changed by the next step.
+        if state is self._buffer and torch.is_grad_enabled():
+            state = state.clone()
+        return state.to(hidden.device, kind)
+
+    def _project(self, hidden: Tensor) -> Tensor:
+        """q, k, v and gates before any nonlinearity, [..., 3R + gates], by one product.
+
+        Of the parameters themselves where gradients are to reach them, or where one was given storage of its
+        own since they were tied; compiled code takes it that none was.
+        """
+        packed = self._packed
+        if torch.is_grad_enabled() or not (torch.compiler.is_compiling() or self._tied()):
+            packed = pack(*self._parts())
+        return _linear(hidden, *packed)
+
+    def _tied(self) -> bool:
+        weights, biases = self._parts()
+        return [part.data_ptr() for part in weights + biases] == self._addresses
 
     def _split(self, projected: Tensor) -> Tensor:
         """[batch, tokens, heads·n] as [batch, heads, tokens, n]."""
         batch, tokens, _ = projected.shape
         return projected.reshape(batch, tokens, self.config.num_state_heads, -1).transpose(1, 2)
 
-    def _key(self, x: Tensor, weight: Tensor) -> Tensor:
-        key = self._split(functional.linear(x, weight.to(x.dtype)))
+    def _key(self, projected: Tensor) -> Tensor:
+        key = self._split(projected)
         if not self.config.normalize_qk:
             return key
-        return functional.normalize(key.tanh(), dim=-1, eps=_EPS)
+        return functional.normalize(key.tanh(), dim=-1, eps=EPS)
 
-    def _gate(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return self._split(functional.linear(x, weight.to(x.dtype), bias.to(x.dtype)).sigmoid())
+    def _gate(self, projected: Tensor) -> Tensor:
+        return self._split(projected.sigmoid())
 
-    def _read_only(self, x: Tensor, mask: Tensor | None, state: Tensor) -> Tensor:
+    def _read_only(self, hidden: Tensor, mask: Tensor | None, state: Tensor) -> Tensor:
         """Reads [batch, heads, tokens, rank] of every token from one state."""
-        reads = self._key(x, self.memory_q_proj) @ state.transpose(-1, -2)
+        reads = self._key(_linear(hidden, self.memory_q_proj)) @ state.transpose(-1, -2)
         return reads if mask is None else torch.where(mask[:, None, :, None], reads, reads.new_zeros(()))
 
-    def _scan(self, x: Tensor, queries: Tensor, mask: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
+    def _scan(self, projected: Tensor, mask: Tensor | None, state: Tensor) -> tuple[Tensor, Tensor]:
         config = self.config
-        decay = self._gate(x, self.lambda_proj, self.lambda_bias) if config.has_lambda else None
+        sizes = [config.width] * 3 + [config.gates] * (2 if config.has_lambda else 1)
+        q, k, v, *gates = torch.split(projected, sizes, -1)
         return scan(
-            self._key(queries, self.memory_q_proj),
-            self._key(x, self.memory_k_proj),
-            self._split(functional.linear(x, self.memory_v_proj.to(x.dtype))),
-            self._gate(x, self.beta_proj, self.beta_bias),
-            decay,
+            self._key(q),
+            self._key(k),
+            self._split(v),
+            self._gate(gates[0]),
+            self._gate(gates[1]) if config.has_lambda else None,
             state,
             mask=mask,
             mode=cast(UpdateMode, config.state_update_mode),
             form=self.form,
         )
 
-    def _write_messages(self, x: Tensor, mask: Tensor | None, segments: Tensor, state: Tensor) -> Tensor:
-        """The state after one write per message, of the mean of its tokens, in the order of the ids."""
-        means, present = message_means(x, segments, mask)
-        return self._scan(means, means, present, state)[1]
 
-    def _correct(self, reads: Tensor) -> None:
-        """Corrections (α/r) W^Δ r of the active heads, from concatenated reads [batch, tokens, R]."""
-        scale = self.config.alpha / self.config.rank
-        for head in self.config.delta_heads:
-            weight: Tensor = getattr(self, f"delta_{head}_proj")
-            self.corrections[head] = scale * functional.linear(reads, weight.to(reads.dtype))
+def wide(x: Tensor) -> Tensor:
+    """In float32, or in float64 what is float64."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A product in float32 of states [batch, tokens, n] or [batch, n] of any kind; of a long sequence by
+    pieces, so that it is not alive in float32 as a whole.
+    """
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.dtype == weight.dtype == kind:
+        return functional.linear(x, weight, bias)
+    weight, bias = weight.to(kind), None if bias is None else bias.to(kind)
+    if x.shape[-2] <= PIECE or torch.is_grad_enabled():
+        return functional.linear(x.to(kind), weight, bias)
+    pieces = torch.split(x, PIECE, -2)
+    return torch.cat([functional.linear(piece.to(kind), weight, bias) for piece in pieces], -2)
+
+
+def _lasting(like: Tensor) -> Tensor:
+    """A buffer that later steps may change in place, within `inference_mode` or without."""
+    if torch.compiler.is_compiling():
+        return torch.empty_like(like)
+    with torch.inference_mode(False):
+        return torch.empty(like.shape, dtype=like.dtype, device=like.device)
 
 
 def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -168,28 +308,3 @@ def message_means(x: Tensor, segments: Tensor, mask: Tensor | None) -> tuple[Ten
     counts = member.sum(-1)
     clean = x if mask is None else torch.where(mask[..., None], x, x.new_zeros(()))
     return member @ clean / counts.clamp(min=1)[..., None], counts > 0
-
-
-def _projection(rows: int, columns: int) -> nn.Parameter:
-    weight = torch.empty(rows, columns)
-    nn.init.kaiming_uniform_(weight, a=5**0.5)
-    return nn.Parameter(weight)
-
-
-def _initial_delta(config: DeltaMemConfig, base: Tensor) -> Tensor:
-    """The start of an active correction [out, R].
-
-    base_slice_fixed: the first min(base_slice_ref_width, rank) columns are the base weight's first columns,
-    each of unit length, times online_gain; the others are zero. base_slice: the same for all R columns.
-    """
-    out, width = base.shape[0], config.width
-    start = torch.zeros(out, width)
-    if config.output_init == "random":
-        return _projection(out, width).data * config.online_gain
-    if config.output_init.startswith("base_slice"):
-        fixed = config.output_init == "base_slice_fixed"
-        count = min(config.base_slice_ref_width, config.rank) if fixed else width
-        count = min(count, base.shape[1])
-        columns = functional.normalize(base.detach()[:, :count].float(), dim=0)
-        start[:, :count] = config.online_gain * columns.cpu()
-    return start

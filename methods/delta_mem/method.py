@@ -95,7 +95,8 @@ class DeltaMem(MemoryMethod):
     def _written(self, state: dict[str, Tensor], parts: list[tuple[int, list[int]]]) -> dict[str, Tensor]:
         """The state after `parts`, each a message id and its tokens, from `state`; neither is changed."""
         import torch
-        from deltamem_eval.methods.delta_mem.hooks import get_state, segments, set_state, writing
+        from deltamem_eval.methods.delta_mem.hooks import get_state, set_state
+        from deltamem_eval.methods.delta_mem.ingest import ingest
 
         if not any(ids for _, ids in parts):
             return state
@@ -103,9 +104,9 @@ class DeltaMem(MemoryMethod):
         tokens = torch.tensor([[token for _, ids in parts for token in ids]], device=device)
         messages = torch.tensor([[message for message, ids in parts for _ in ids]], device=device)
         set_state(model, state)
-        with torch.no_grad(), writing(model, True), segments(model, messages):
-            model.get_decoder()(tokens, use_cache=False)
-        return {path: tensor.detach() for path, tensor in get_state(model).items()}
+        with torch.no_grad():
+            ingest(model, tokens, messages)
+            return get_state(model)
 
     def _settle(self) -> dict[str, Tensor]:
         """The state with everything written, pending chunks included, which stay pending."""

@@ -22,11 +22,11 @@ from deltamem_eval.methods.delta_mem.hooks import (
     attach,
     get_state,
     reset_state,
-    segments,
     set_state,
     trainable_parameters,
     writing,
 )
+from deltamem_eval.methods.delta_mem.ingest import ingest
 from deltamem_eval.methods.delta_mem.warm_start import WarmStart, warm_start
 from deltamem_eval.methods.training import (
     CHECKPOINT,
@@ -134,5 +134,4 @@ def write_contexts(model: Any, contexts: Sequence[tuple[tuple[int, ...], ...]], 
     device = model.device
     mask = (ids >= 0).long()
     reset_state(model)
-    with writing(model, True), segments(model, ids.to(device)):
-        model.get_decoder()(tokens.to(device), attention_mask=mask.to(device), use_cache=False)
+    ingest(model, tokens.to(device), ids.to(device), mask.to(device))

@@ -57,9 +57,8 @@ def test_half_a_write_gate_is_caught_and_order_and_batch_are_not(
 
     gate = LayerMemory._gate
 
-    def half(self: LayerMemory, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        whole = gate(self, x, weight, bias)
-        return whole / 2 if weight is self.beta_proj else whole
+    def half(self: LayerMemory, projected: Tensor) -> Tensor:
+        return gate(self, projected) / 2
 
     monkeypatch.setattr(LayerMemory, "_gate", half)
     found = judge(baseline, [answered(tmp_path / "half", episodes, backbone)], DEFAULTS)
