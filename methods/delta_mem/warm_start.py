@@ -216,10 +216,10 @@ def _hidden(model: Any, tokens: Tensor, mask: Tensor) -> tuple[dict[str, Tensor]
         return keep
 
     modules = {path: model.get_submodule(path) for path in attachment_of(model).memories}
+    watched = {**modules, "": _final_norm(model)}
     hooks = [
-        module.register_forward_pre_hook(keeper(path), with_kwargs=True) for path, module in modules.items()
+        module.register_forward_pre_hook(keeper(path), with_kwargs=True) for path, module in watched.items()
     ]
-    hooks.append(_final_norm(model).register_forward_pre_hook(keeper(""), with_kwargs=True))
     reset_state(model)
     try:
         with writing(model, False):

@@ -153,9 +153,11 @@ def test_what_it_needs_is_asked_for_by_name(model: Any) -> None:
     with pytest.raises(UserError, match="name their evidence"):
         losses(model, seen, torch.tensor(1.0), 0.1)
     norm = model.model.norm
+    before = [len(module._forward_pre_hooks) for module in model.modules()]
     try:
         del model.model.norm
         with pytest.raises(UserError, match="no final norm"):
             observe(model, [example(Random(0), 2)])
     finally:
         model.model.norm = norm
+    assert [len(module._forward_pre_hooks) for module in model.modules()] == before
