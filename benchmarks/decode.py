@@ -1,21 +1,20 @@
 """Token-write against its backbone alone: prefill, decoding, and the memory that ingesting a context takes.
 
-The embedded model. Correctness first: states and tokens must be those of the token loop, else no speed is
-printed and the exit code is 1. The two models take turns in short blocks, and a ratio is the median of those
-between neighbouring blocks: whatever else the machine does meets both.
+The embedded model. The check: states and tokens are those of the token loop. The two models take turns in
+short blocks, and a ratio is the median of those between neighbouring blocks: whatever else the machine does
+meets both.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
 
 import torch
+from common import Row, Wrong, held_against, rounds, standalone
 from deltamem_eval.backbone import Backbone, embedded_folder, load_backbone
 from deltamem_eval.interface import Chunk, MethodSettings
 from deltamem_eval.methods.delta_mem import get_state, load_adapter, reset_state, writing
@@ -23,16 +22,17 @@ from deltamem_eval.methods.delta_mem.hooks import use_form
 from deltamem_eval.methods.delta_mem.ingest import ingest
 from deltamem_eval.methods.delta_mem.method import TokenWrite
 from deltamem_eval.profiling.allocations import Allocations
-from deltamem_eval.provenance import device_line
 from deltamem_eval.tasks.embedded.episodes import all_words
 from torch import Tensor
 
+NAME = "decode"
 ADAPTER = embedded_folder() / "token-write"
 PROMPT, LONG, NEW = 1024, 4096, (64, 256)
-INGESTED = (4096, 262144)
+INGESTED = (4096, 262_144)
+REPEATS = 9  # of a prefill
 BLOCK = 8  # tokens a model decodes before it is the other's turn
 TOLERANCE = 1e-4
-LIMITS = {"prefill": 1.25, "decode": 1.3, "ingest peak": 1.1}
+PREFILL, DECODE, PEAK = 1 / 1.25, 1 / 1.3, 1 / 1.1  # of the backbone's speed; of a short ingest's peak
 
 
 def random_ids(model: Any, tokens: int) -> Tensor:
@@ -62,7 +62,7 @@ class Decoder:
 
 
 def check(model: Any) -> None:
-    """Exit with 1 unless states and tokens are those of the token loop."""
+    """Raises Wrong unless states and tokens are those of the token loop."""
     ids, found = random_ids(model, PROMPT), []
     for form in ("naive", "chunked"):
         use_form(model, form)  # type: ignore[arg-type]
@@ -76,7 +76,7 @@ def check(model: Any) -> None:
     naive, fast = found
     pairs = (fast[0], naive[0]), (fast[1], naive[1]), (get_state(model), naive[0])
     if not all(near(*pair) for pair in pairs) or not torch.equal(fast[2], naive[2]):
-        raise SystemExit("states or tokens are not those of the token loop: no speed is reported")
+        raise Wrong("states or tokens are not those of the token loop")
 
 
 def near(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
@@ -86,55 +86,37 @@ def near(got: dict[str, Tensor], wanted: dict[str, Tensor]) -> bool:
     )
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """Time of one call."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+def in_turns(one: Callable[[], object], other: Callable[[], object], what: str, **row: Any) -> list[Row]:
+    """Rows of the backbone alone and of the one that carries memories."""
+    cases = f"vanilla: {what}", f"token-write: {what}"
+    target, repeats = row.pop("target"), row.pop("repeats")
+    seconds = rounds(dict(zip(cases, (one, other), strict=True)), repeats)
+    return held_against(NAME, seconds, cases[0], targets={cases[1]: target}, **row)
 
 
-def in_turns(
-    one: Callable[[], object], other: Callable[[], object], turns: int
-) -> Iterator[tuple[float, float]]:
-    """Times of both, turn by turn."""
-    for _ in range(turns):
-        yield seconds(one), seconds(other)
-
-
-def show(name: str, times: Sequence[tuple[float, float]], unit: float, limit: float) -> None:
-    """A line of the table; unit: what the times are divided by."""
-    ratios = sorted(other / one for one, other in times)
-    alone, both = (statistics.median(column) / unit for column in zip(*times, strict=True))
-    low, high = ratios[len(ratios) // 4], ratios[3 * len(ratios) // 4]
-    print(
-        f"{name:<34} {1e3 * alone:>10.3f} {1e3 * both:>12.3f} {statistics.median(ratios):>7.2f} "
-        f"{f'[{low:.2f}, {high:.2f}]':>14} {limit:>7.2f}",
-        flush=True,
-    )
-
-
-def prefill_times(bare: Any, carrying: Any, work: Callable[[Any, Tensor], object], turns: int) -> list[Any]:
-    """Times of the backbone's prefill, and of `work` on the one that carries memories."""
+def prefill_rows(bare: Any, carrying: Any, what: str, work: Callable[[Any, Tensor], object]) -> list[Row]:
+    """The backbone's prefill, and `work` on the one that carries memories."""
     ids = random_ids(bare, LONG)
 
     def with_memory() -> None:
         reset_state(carrying)
         work(carrying, ids)
 
-    pair = partial(prefill, bare, ids), with_memory
-    list(in_turns(*pair, 1))
-    return list(in_turns(*pair, turns))
+    alone = partial(prefill, bare, ids)
+    return in_turns(alone, with_memory, what, metric="time", target=PREFILL, repeats=REPEATS)
 
 
-def decode_times(bare: Any, carrying: Any, tokens: int, write: bool) -> list[Any]:
-    """Times of blocks of tokens after the prompt."""
+def decode_rows(bare: Any, carrying: Any, tokens: int, write: bool) -> list[Row]:
+    """Blocks of tokens after the prompt."""
     ids = random_ids(bare, PROMPT)
     reset_state(carrying)
     with writing(carrying, True):
         decoders = Decoder(bare, ids), Decoder(carrying, ids)
     with writing(carrying, write):
-        blocks = [partial(decoder.go_on, BLOCK) for decoder in decoders]
-        return list(in_turns(*blocks, tokens // BLOCK))
+        one, other = (partial(decoder.go_on, BLOCK) for decoder in decoders)
+        rate: dict[str, Any] = {"metric": "decode", "unit": "tokens/s", "amount": BLOCK}
+        what = f"{tokens} tokens after {PROMPT}, {'writing' if write else 'reading only'}"
+        return in_turns(one, other, what, target=DECODE, repeats=tokens // BLOCK, **rate)
 
 
 def ingest_peak(backbone: Backbone, tokens: int) -> int:
@@ -152,36 +134,40 @@ def ingest_peak(backbone: Backbone, tokens: int) -> int:
     return found.peak
 
 
+def peak_rows(backbone: Backbone) -> Iterator[Row]:
+    """Peaks of a short and of a long ingest."""
+    short, long = (ingest_peak(backbone, tokens) for tokens in INGESTED)
+    for tokens, peak in zip(INGESTED, (short, long), strict=True):
+        shown, case = peak / 2**20, f"state-only ingest: {tokens} tokens"
+        row = Row(NAME, case, "peak memory", shown, shown, shown, "MiB")
+        if peak is not short:
+            against = f"state-only ingest: {INGESTED[0]} tokens"
+            ratio = short / long
+            row = replace(row, ratio=ratio, ratio_min=ratio, ratio_max=ratio, against=against, target=PEAK)
+        yield row
+
+
+def write_only(model: Any, ids: Tensor) -> None:
+    """A context that nothing is asked of yet."""
+    ingest(model, ids, torch.zeros_like(ids))
+
+
 @torch.no_grad()
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=7, help="of a prefill")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
+def rows() -> Iterator[Row]:
+    """Check, then time, then count bytes."""
     bare, carrying = (load_backbone("embedded", "cpu", "float32") for _ in range(2))
     load_adapter(carrying.model, ADAPTER)
     check(carrying.model)
-    print(device_line("cpu"))
-    print(f"{'':<34} {'vanilla ms':>10} {'token-write':>12} {'ratio':>7} {'quartiles':>14} {'target':>7}")
     models = bare.model, carrying.model
-    show(f"prefill, {LONG} tokens", prefill_times(*models, prefill, arguments.turns), 1, LIMITS["prefill"])
-
-    def write_only(model: Any, ids: Tensor) -> None:
-        ingest(model, ids, torch.zeros_like(ids))
-
-    name = f"ingest of {LONG} tokens, state only"
-    show(name, prefill_times(*models, write_only, arguments.turns), 1, LIMITS["prefill"])
+    yield from prefill_rows(*models, f"prefill of {LONG} tokens", prefill)
+    yield from prefill_rows(
+        *models, f"prefill, or state-only ingest, of {LONG} tokens", write_only
+    )
     for tokens in NEW:
         for write in (True, False):
-            name = f"a token, of {tokens}, {'writing' if write else 'reading only'}"
-            show(name, decode_times(*models, tokens, write), BLOCK, LIMITS["decode"])
-    peaks = [ingest_peak(bare, tokens) for tokens in INGESTED]
-    low, high = (f"{peak / 2**20:.2f} MiB" for peak in peaks)
-    found = f"{peaks[1] / peaks[0]:.3f}, target {LIMITS['ingest peak']}"
-    print(f"peak of an ingest of {INGESTED[0]} tokens {low}, of {INGESTED[1]} {high}: {found}")
+            yield from decode_rows(*models, tokens, write)
+    yield from peak_rows(bare)
 
 
 if __name__ == "__main__":
-    main()
+    standalone(NAME, rows)
