@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress gpu-profile gpu-scan gpu-decode clean
+.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress cpu-profile gpu-profile gpu-scan gpu-decode clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -75,6 +75,18 @@ regress: $(STAMP)
 ## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py $(ROWS)
+
+## cpu-profile: memory and speed by context length of the embedded backbone's sizes, one thread, as tracked in results/
+SIZES := --random-weights embedded --prompt-lengths 1k,2k,4k,8k,16k --decode 64 --device cpu
+ON_CPU := runs/profile-cpu
+cpu-profile: export OMP_NUM_THREADS := 1
+cpu-profile: $(STAMP)
+	$(BIN)/deltamem-eval profile $(SIZES) --quiet --out $(ON_CPU)/memories --method token-write,sequence-write,multi-write \
+		--option write_length=1024 > /dev/null
+	$(BIN)/deltamem-eval profile $(SIZES) --quiet --out $(ON_CPU)/others --method vanilla,context2lora,mlp-memory,memgen > /dev/null
+	$(BIN)/deltamem-eval report $(ON_CPU)/memories $(ON_CPU)/others --out $(ON_CPU)/report --format csv,svg
+	cp $(ON_CPU)/report/tables/profile.csv results/profile-cpu.csv
+	cp $(ON_CPU)/report/figures/profile.svg docs/figures/profile-cpu.svg
 
 ## gpu-profile: on a CUDA device, memory and speed of the paper's backbones with random weights, into results/gpu/
 LENGTHS := --prompt-lengths 4k,16k,32k --decode 64,256 --device cuda --dtype bfloat16
