@@ -310,11 +310,15 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device: torch.device | None = torch.device(name)
     except RuntimeError:
-        raise UserError(f"unknown device '{name}': use auto, cpu or cuda") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"unknown device '{name}': use auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is to be had here: use --device cpu or --device auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no {name} is to be had here: there are {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -330,6 +334,8 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     if dtype != "auto" and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}': use auto, {', '.join(DTYPES)}")
     source = str(embedded_folder() / "backbone") if name == EMBEDDED else name
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise UserError(f"cannot load model '{name}': there is no such folder")
     kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False)
