@@ -93,6 +93,7 @@ class Backbone:
         self.notices: list[str] = []
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
 
@@ -112,8 +113,8 @@ class Backbone:
         return ModelShape.from_config(self.config)
 
     def parameters(self) -> int:
-        """Parameters of the model itself, tied weights counted once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Parameters of the model itself, tied weights counted once; not what methods attach to it later."""
+        return self._parameters
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
