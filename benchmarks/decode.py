@@ -160,9 +160,7 @@ def rows() -> Iterator[Row]:
     check(carrying.model)
     models = bare.model, carrying.model
     yield from prefill_rows(*models, f"prefill of {LONG} tokens", prefill)
-    yield from prefill_rows(
-        *models, f"prefill, or state-only ingest, of {LONG} tokens", write_only
-    )
+    yield from prefill_rows(*models, f"prefill, or state-only ingest, of {LONG} tokens", write_only)
     for tokens in NEW:
         for write in (True, False):
             yield from decode_rows(*models, tokens, write)

@@ -96,6 +96,7 @@ class Backbone:
         self.notices: list[str] = []
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
+        self._parameters = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
 
@@ -120,8 +121,8 @@ class Backbone:
         return ModelShape.from_config(self.config)
 
     def parameters(self) -> int:
-        """Parameters of the model itself, tied weights counted once."""
-        return sum(parameter.numel() for parameter in self.model.parameters())
+        """Parameters of the model itself, tied weights counted once; not what methods attach to it later."""
+        return self._parameters
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
@@ -328,11 +329,15 @@ def pick_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device: torch.device | None = torch.device(name)
     except RuntimeError:
-        raise UserError(f"unknown device '{name}': use auto, cpu, cuda or {SPREAD}") from None
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise UserError(f"unknown device '{name}': use auto, cpu, cuda or {SPREAD}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is to be had here: use --device cpu or --device auto")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no {name} is to be had here: there are {torch.cuda.device_count()} CUDA devices")
     return device
 
 
@@ -350,6 +355,8 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     if dtype != "auto" and dtype not in DTYPES:
         raise UserError(f"unknown dtype '{dtype}': use auto, {', '.join(DTYPES)}")
     source = source_of(name)
+    if Path(source).is_absolute() and not Path(source).is_dir():
+        raise UserError(f"cannot load model '{name}': there is no such folder")
     kind: Any = DTYPES.get(dtype) or (torch.float32 if place.type == "cpu" else "auto")
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False, **more)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_SHOWN = 12  # names listed of many more
+
 
 class UserError(Exception):
     """Something the user can put right. The message is one line: what is wrong, and what to do."""
@@ -21,5 +23,12 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UserError:
     """
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {_listed(names)}"
     return UserError(f"unknown {kind} '{name}': {hint}")
+
+
+def _listed(names: list[str]) -> str:
+    """Names on a line; of many the first."""
+    shown = names if len(names) <= 2 * _SHOWN else names[:_SHOWN]
+    more = f" and {len(names) - len(shown)} more" if len(shown) < len(names) else ""
+    return f"{', '.join(shown) or 'none'}{more}"

@@ -272,9 +272,19 @@ def read_cell_records(path: Path) -> list[CellRecord]:
 
 
 def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
-    """The finished cells of a run with their samples, in order of hash."""
-    files = sorted(path.glob("cells/*/cell.json"))
-    return [(read_record(file, CellRecord), _judged_samples(file.parent)) for file in files]
+    """The finished cells of a run with their samples, in order of hash.
+
+    Raises UserError for a cell that lacks samples it had when it ended.
+    """
+    cells = []
+    for file in sorted(path.glob("cells/*/cell.json")):
+        record, samples = read_record(file, CellRecord), _judged_samples(file.parent)
+        if len(samples) != record.samples:
+            raise UserError(
+                f"{file.parent} is damaged: it holds {len(samples)} of its {record.samples} samples"
+            )
+        cells.append((record, samples))
+    return cells
 
 
 def _judged_samples(cell: Path) -> list[Sample]:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from deltamem_eval.errors import UserError, unknown
 
 
+def check_names(owner: str, known: Iterable[str], given: Iterable[str]) -> None:
+    """Raises UserError for a given option that is not a known one of `owner`."""
+    known = set(known)
+    for name in given:
+        if name not in known:
+            raise unknown(f"option of {owner}", name, known)
+
+
 def merge_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """`defaults` overridden by `given`. Raises UserError for an unknown name or a value of another type."""
+    check_names(method, defaults, given)
     merged = dict(defaults)
     for name, given_value in given.items():
         value = given_value
-        if name not in defaults:
-            raise unknown(f"option of {method}", name, defaults)
         default = defaults[name]
         if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)  # a text that happens to be a number

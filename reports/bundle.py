@@ -94,6 +94,9 @@ def _pack(out: Path, members: Mapping[str, bytes]) -> None:
     temporary = out.with_name(f".{out.name}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror or error}") from None
+    try:
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, data in members.items():
                 info = zipfile.ZipInfo(name, _DATE)

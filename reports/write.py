@@ -89,6 +89,8 @@ def write_artefacts(
 def _check_place(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise UserError(f"{out} is a file: choose a folder for --out")
+    if (out / "run.json").exists() or (out / "profile.json").exists():
+        raise UserError(f"{out} is the folder of a run or a profile: choose another for --out")
 
 
 def _write_tables(tables: Sequence[Table], formats: Sequence[str], place: Path) -> None:

@@ -23,12 +23,9 @@ def check(
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    if ":" not in method:
-        from deltamem_eval.registry import METHODS
-
-        kind = METHODS.load(method)
-        if adapter is None and kind.trained and model == "embedded":
-            adapter = str(embedded_folder() / method)
+    kind = Subject(method).kind
+    if ":" not in method and adapter is None and kind.trained and model == "embedded":
+        adapter = str(embedded_folder() / method)
     if adapter is not None and not Path(adapter).is_dir():
         raise UserError(
             f"{method} needs trained weights and there are none in {adapter}: give --adapter FOLDER"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from deltamem_eval.cli.output import check_file, write_file
+from deltamem_eval.cli.output import check_file, check_seed, write_file
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def compare(
         raise UserError("--json and --markdown are two formats: give one")
     if flips < 0:
         raise UserError(f"--flips cannot be negative: {flips}")
+    check_seed(bootstrap_seed)
     if out is not None:
         check_file(out)
     names = tuple(part for part in by.split(",") if part)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from deltamem_eval.cli.output import check_timeout
 
 if TYPE_CHECKING:
     from deltamem_eval.endpoint import Endpoint
@@ -23,6 +24,7 @@ def judge(
     """
     from deltamem_eval.endpoint import Endpoint, check_url
 
+    check_timeout(timeout)
     typer.echo(judge_folder(run, Endpoint(check_url(judge), judge_model, timeout)))
 
 

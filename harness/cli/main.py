@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import sys
+from typing import Any, NoReturn
 
 import typer
 from deltamem_eval.cli.bundle import bundle
@@ -22,6 +25,7 @@ from deltamem_eval.cli.train import qasper, train
 from deltamem_eval.cli.view import view
 from deltamem_eval.errors import UserError
 
+_INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
 app = typer.Typer(
     name="deltamem-eval",
     help="How well, and at what cost, a language model remembers.",
@@ -48,20 +52,46 @@ app.command("lm-eval", context_settings=PASS_THROUGH)(lm_eval)
 app.command("lm-eval-tasks")(lm_eval_tasks)
 app.add_typer(data, name="data")
 
-INTERRUPTED = 130
+# typer's class of every misuse of the command line; it exports only a child of it
+_Misuse: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def entry() -> None:
     """Run the command line; a user's mistake is one line and exit code 2."""
+    _prepare()
     try:
-        app()
+        code = app(standalone_mode=False)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _fail(str(error))
+    except _Misuse as error:
+        _misused(error)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        print("stopped; run, train, profile and judge go on from here when started again", file=sys.stderr)
+    sys.exit(code)
+
+
+def _prepare() -> None:
+    """Streams that print what their encoding lacks as `?`, and a hub that leaves the reporting to us."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    os.environ.setdefault("HF_HUB_VERBOSITY", "error")
+
+
+def _misused(error: Any) -> NoReturn:
+    """One line of what is wrong with the arguments; where there are none, the help is on screen already."""
+    if type(error).__name__ == "NoArgsIsHelpError":
         sys.exit(2)
-    except SystemExit as end:
-        if end.code == INTERRUPTED:  # typer's word for a KeyboardInterrupt, about which it says nothing
-            print("stopped; the same command goes on from here", file=sys.stderr)
-        raise
+    message = " ".join(error.format_message().split()).rstrip(".")
+    command = error.ctx.command_path if error.ctx else app.info.name
+    _fail(f"{message} (see {command} --help)")
+
+
+def _fail(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

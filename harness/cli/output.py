@@ -1,7 +1,8 @@
-"""Files that commands write: checked before the work, written whole or not at all."""
+"""What commands share: files checked before the work, written whole or not at all, and checks of numbers."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
@@ -13,6 +14,18 @@ def check_file(path: Path) -> None:
         raise UserError(f"{path} is a folder: name a file to write")
     if not path.parent.is_dir():
         raise UserError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def check_seed(seed: int) -> None:
+    """Raises UserError for a number that seeds no resampling."""
+    if seed < 0:
+        raise UserError(f"--bootstrap-seed cannot be negative: {seed}")
+
+
+def check_timeout(seconds: float) -> None:
+    """Raises UserError for a time that cannot be waited."""
+    if not 0 < seconds < math.inf:
+        raise UserError(f"--timeout must be a number above 0, not {seconds:g}")
 
 
 def write_file(path: Path, text: str) -> None:

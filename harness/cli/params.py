@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
     from deltamem_eval.reports.table import Table
@@ -25,7 +26,6 @@ def params(
 ) -> None:
     """Count the parameters that each method adds, from a config alone, beside the paper's numbers."""
     from deltamem_eval.cli.run import print_table
-    from deltamem_eval.errors import UserError
     from deltamem_eval.reports.parameters import parameter_table
     from deltamem_eval.reports.render import to_json
     from deltamem_eval.shapes import find_shape
@@ -43,8 +43,11 @@ def params(
 
 def _write(table: Table, form: str, style: Path | None, out: Path) -> None:
     from deltamem_eval.reports.artefacts import Artefacts, parameters_drawing
-    from deltamem_eval.reports.write import Wanted, parse_formats, write_artefacts
+    from deltamem_eval.reports.write import FORMATS, PAGE, Wanted, parse_formats, write_artefacts
 
+    formats = parse_formats(form or ",".join(name for name in FORMATS if name != PAGE))
+    if PAGE in formats:
+        raise UserError("the page is of runs: `report` writes it; leave html out of --format")
     made = Artefacts((table,), (parameters_drawing(table),))
-    written = write_artefacts(made, Wanted(parse_formats(form), style=style), out)
+    written = write_artefacts(made, Wanted(formats, style=style), out)
     typer.echo(f"{len(written)} files in {out}")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from deltamem_eval.cli.output import check_timeout
 from deltamem_eval.errors import UserError
 
 
@@ -45,8 +46,7 @@ def profile(
 
     if random_weights is not None and model != "embedded":
         raise UserError("--random-weights takes the place of --model: leave one out")
-    if timeout <= 0:
-        raise UserError(f"--timeout must be above 0, not {timeout:g}")
+    check_timeout(timeout)
     request = ProfileRequest(
         methods=_names(",".join(method)),
         prompt_lengths=parse_lengths("--prompt-lengths", prompt_lengths),

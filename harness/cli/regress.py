@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from deltamem_eval.cli.output import check_file, write_file
+from deltamem_eval.cli.output import check_file, check_seed, write_file
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def regress(
 
     if as_json and github:
         raise UserError("--json and --github both print: give one, or run twice")
+    check_seed(bootstrap_seed)
     names = None if by is None else tuple(part for part in by.split(",") if part)
     if update:
         written = _update(baseline, runs, names)

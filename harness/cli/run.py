@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -72,16 +73,17 @@ def run(
         rows=rows,
         adapter=adapter,
         windows=_numbers("--window", ",".join(window or [])),
-        seeds=_numbers("--seeds", seeds),
+        seeds=_seeds(seeds),
         limit=limit,
         controls=not no_controls,
         device=device,
         dtype=dtype,
-        batch_size=8 if batch_size == "auto" else _numbers("--batch-size", batch_size)[0],
+        batch_size=_batch_size(batch_size),
         options=parse_options(option or []),
-        task_options=parse_options(task_option or [])
+        task_options=parse_options(task_option or [], "--task-option")
         | {name: value for name, value in named.items() if value is not None},
     )
+    _check_options(request)
     requests = _checked(request, suite)
     if dry_run:
         _estimate(requests, tflops, as_json)
@@ -122,6 +124,15 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     return made
 
 
+def _check_options(request: Request) -> None:
+    """Raises UserError for an option that no method of the request has."""
+    from deltamem_eval.methods.options import check_names
+    from deltamem_eval.registry import METHODS
+
+    known = {name for method in request.methods for name in METHODS.load(method).defaults}
+    check_names(", ".join(request.methods), known, request.options)
+
+
 def _check_data(requests: list[Request]) -> None:
     """Open the data of every task of a suite before the first one runs. Raises UserError for any missing."""
     from deltamem_eval.session import make_task
@@ -135,8 +146,8 @@ def _estimate(requests: list[Request], tflops: float, as_json: bool) -> None:
     from deltamem_eval.estimate import Meter, estimate
     from deltamem_eval.reports.render.plain import to_json
 
-    if tflops <= 0:
-        raise UserError(f"--tflops must be above 0, not {tflops}")
+    if not 0 < tflops < math.inf:
+        raise UserError(f"--tflops must be a number above 0, not {tflops}")
     meter = Meter(requests[0].model)
     for table in [estimate(request, meter, tflops) for request in requests]:
         if as_json:
@@ -188,13 +199,29 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
         raise UserError(f"{name} takes whole numbers separated by commas, not {text!r}") from None
 
 
-def parse_options(pairs: list[str]) -> dict[str, Any]:
+def _seeds(text: str) -> tuple[int, ...]:
+    seeds = _numbers("--seeds", text)
+    if not seeds:
+        raise UserError("--seeds names no seed: give one or more, separated by commas")
+    return seeds
+
+
+def _batch_size(text: str) -> int:
+    if text == "auto":
+        return 8
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--batch-size takes a whole number or auto, not {text!r}") from None
+
+
+def parse_options(pairs: list[str], option: str = "--option") -> dict[str, Any]:
     """NAME=VALUE pairs; values are JSON where they parse as such, else text."""
     found: dict[str, Any] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name:
-            raise UserError(f"--option takes NAME=VALUE, not {pair!r}")
+            raise UserError(f"{option} takes NAME=VALUE, not {pair!r}")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from deltamem_eval.cli.output import check_file, write_file
 from deltamem_eval.errors import UserError, unknown
 
 
@@ -39,11 +41,13 @@ def train(
     from deltamem_eval.trainers import TRAINERS
     from rich.console import Console
     from rich.progress import Progress
+    from transformers.utils import logging
 
     if method not in TRAINERS:
         raise unknown("trainable method", method, TRAINERS)
-    if steps < 1 or batch < 1 or lr <= 0 or write_length < 1:
-        raise UserError("--steps, --batch, --lr and --write-length must be positive")
+    if steps < 1 or batch < 1 or not 0 < lr < math.inf or write_length < 1:
+        raise UserError("--steps, --batch, --lr and --write-length must be numbers above 0")
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     rows = load_rows(data)
     device = processes.start(device)
     if batch < processes.size():
@@ -53,13 +57,18 @@ def train(
     settings = TrainSettings(
         steps=steps, batch=batch, lr=lr, write_length=min(write_length, backbone.positions), seed=seed
     )
-    with Progress(console=Console(stderr=True), disable=not processes.is_main()) as bar:
-        task = bar.add_task(f"training {method}", total=steps)
+    bar = Progress(console=Console(stderr=True), disable=not processes.is_main())
+    task = bar.add_task(f"training {method}", total=steps)
 
-        def report(row: dict[str, Any]) -> None:
-            bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
+    def report(row: dict[str, Any]) -> None:
+        bar.start()  # not before there is a step to show: what is refused is one line
+        bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
 
+    try:
         TRAINERS[method](backbone, episodes, settings, out, report)
+    finally:
+        if bar.live.is_started:
+            bar.stop()
     if processes.is_main():
         typer.echo(f"trained weights in {out}")
 
@@ -69,11 +78,9 @@ def qasper(
     out: Annotated[Path, typer.Option(help="the .jsonl file to write")],
 ) -> None:
     """Turn QASPER's JSON into episodes to train on: one row a paper, with every answerable question."""
-    from deltamem_eval.store import write_atomic
     from deltamem_eval.tasks.qasper import rows_from_qasper
 
+    check_file(out)
     rows = rows_from_qasper(file)
-    if not out.parent.is_dir():
-        raise UserError(f"{out.parent}: no such folder")
-    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    write_file(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     typer.echo(f"{len(rows)} episodes, {sum(len(row['questions']) for row in rows)} questions in {out}")

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Answer, Chunk, MemoryMethod, MethodSettings, Query
 from deltamem_eval.registry import METHODS
 
@@ -34,11 +35,16 @@ class Subject:
 
     @property
     def kind(self) -> type[MemoryMethod]:
-        """The method's class."""
+        """The method's class. Raises UserError for a name that leads to none."""
         module, colon, name = self.method.partition(":")
         if not colon:
             return METHODS.load(self.method)
-        found: type[MemoryMethod] = getattr(import_module(module), name)
+        try:
+            found: Any = getattr(import_module(module), name)
+        except Exception as error:  # a module may raise anything
+            raise UserError(f"cannot import {self.method}: {type(error).__name__}: {error}") from error
+        if not (isinstance(found, type) and issubclass(found, MemoryMethod)):
+            raise UserError(f"{self.method} is no MemoryMethod")
         return found
 
     def backbone(self) -> Backbone:

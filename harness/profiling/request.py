@@ -100,6 +100,8 @@ def check(request: ProfileRequest) -> ProfileRequest:
     if not request.methods:
         raise UserError("no method: give --method NAME")
     kinds = {name: METHODS.load(name) for name in request.methods}
+    if not request.modes:
+        raise UserError(f"no mode: give --modes {', '.join(MODES)}")
     for mode in request.modes:
         if mode not in MODES:
             raise unknown("mode", mode, MODES)

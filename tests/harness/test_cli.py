@@ -155,6 +155,12 @@ BAD = {
     "empty context": (["--method", "vanilla", "--rows", "empty.json"], "row 2: context"),
     "question too long": (["--method", "vanilla", "--rows", "long.json"], "positions"),
     "unknown option": (["--method", "bm25-rag", "--option", "topk"], "NAME=VALUE"),
+    "option of no method": (["--method", "vanilla", "--option", "top_k=1"], "unknown option of vanilla"),
+    "no seed": (["--method", "vanilla", "--seeds", ","], "--seeds names no seed"),
+    "batch sizes": (["--method", "vanilla", "--batch-size", "1,2"], "--batch-size takes a whole number"),
+    "endless rate": (["--method", "vanilla", "--dry-run", "--tflops", "nan"], "--tflops"),
+    "device of another kind": (["--method", "vanilla", "--device", "meta"], "unknown device 'meta'"),
+    "model folder that is not there": (["--method", "vanilla", "--model", "/no/model"], "no such folder"),
     "unwritable folder": (["--method", "vanilla", "--out", "file/run"], "cannot write"),
     "folder that is no run": (["--method", "vanilla", "--out", "other"], "is no run"),
 }
@@ -270,4 +276,4 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 130
-    assert done.stderr.strip() == "stopped; the same command goes on from here"
+    assert done.stderr.strip() == "stopped; run, train, profile and judge go on from here when started again"

@@ -55,6 +55,20 @@ def test_a_damaged_line_before_the_last_is_refused(tmp_path: Path) -> None:
         read_samples(file)
 
 
+def test_a_finished_cell_that_lost_samples_is_refused(tmp_path: Path) -> None:
+    cell = CellStore(tmp_path / "cells" / "c", {})
+    cell.append([sample("a"), sample("b")])
+    cell.finish({})
+    assert len(read_cells(tmp_path)[0][1]) == 2
+    file = tmp_path / "cells" / "c" / "samples.jsonl"
+    file.write_text(file.read_text().splitlines(keepends=True)[0])
+    with pytest.raises(UserError, match="holds 1 of its 2 samples"):
+        read_cells(tmp_path)
+    file.unlink()
+    with pytest.raises(UserError, match="holds 0 of its 2 samples"):
+        read_cells(tmp_path)
+
+
 def test_two_processes_cannot_hold_one_run(tmp_path: Path) -> None:
     first = RunStore.open(tmp_path / "run", {"a": 1}, {})
     with pytest.raises(UserError, match="in use by another process"):

@@ -79,6 +79,8 @@ BROKEN_ROWS = [
     ({"questions": "why"}, "questions must be"),
     ({"answers": ["Oslo", "Italy"]}, "answers must hold"),
     ({"answers": [["Oslo"], []]}, "answers must hold"),
+    ({"answers": [["Oslo"], ["", " "]]}, "the answers of question 1 are empty"),
+    ({"questions": ["who?", " "]}, "question 1 is empty"),
     ({"answers": [["Oslo"]]}, r"answers must be as long as questions \(2\), not 1"),
     ({"metadata": {}}, "with a source"),
     ({"metadata": {"source": "mine"}}, "unknown source 'mine'"),
