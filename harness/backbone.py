@@ -96,7 +96,7 @@ class Backbone:
         self.notices: list[str] = []
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
-        self._parameters = sum(parameter.numel() for parameter in model.parameters())
+        self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
 

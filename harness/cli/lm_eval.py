@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -33,8 +35,18 @@ def lm_eval(ctx: typer.Context) -> None:
     sys.argv = ["lm-eval", *arguments(ctx.args)]
     try:
         cli_evaluate()
+    except ValueError as error:
+        if not _is_lm_evals(error):
+            raise
+        raise UserError(f"lm-eval: {' '.join(str(error).split())}") from error
     finally:
         sys.argv = before
+
+
+def _is_lm_evals(error: ValueError) -> bool:
+    """Whether lm-eval itself raised it, as it does where it is asked for what it does not have."""
+    place = traceback.extract_tb(error.__traceback__)[-1].filename
+    return "lm_eval" in Path(place).parts
 
 
 def arguments(given: list[str]) -> list[str]:

@@ -101,17 +101,9 @@ def check_row(row: Any, where: str) -> None:
             raise UserError(f"{where}: lacks {name}")
     if not isinstance(row["context"], str) or not row["context"].strip():
         raise UserError(f"{where}: context must be a text that is not empty")
-    if not _is_texts(row["questions"]) or not row["questions"]:
-        raise UserError(f"{where}: questions must be a list of texts, at least one")
-    for index, question in enumerate(row["questions"]):
-        if not question.strip():
-            raise UserError(f"{where}: question {index} is empty")
+    _check_questions(row["questions"], where)
     answers = row["answers"]
-    if not isinstance(answers, list) or not all(_is_texts(golds) and golds for golds in answers):
-        raise UserError(f"{where}: answers must hold a list of acceptable texts for each question")
-    for index, golds in enumerate(answers):
-        if not any(gold.strip() for gold in golds):  # an empty text stands in every answer
-            raise UserError(f"{where}: the answers of question {index} are empty")
+    _check_answers(answers, where)
     metadata = row["metadata"]
     if not isinstance(metadata, dict) or not isinstance(metadata.get("source"), str):
         raise UserError(f"{where}: metadata must be an object with a source")
@@ -127,6 +119,22 @@ def check_row(row: Any, where: str) -> None:
             raise UserError(
                 f"{where}: {name} must be as long as questions ({len(row['questions'])}), not {count}"
             )
+
+
+def _check_questions(questions: Any, where: str) -> None:
+    if not _is_texts(questions) or not questions:
+        raise UserError(f"{where}: questions must be a list of texts, at least one")
+    for index, question in enumerate(questions):
+        if not question.strip():
+            raise UserError(f"{where}: question {index} is empty")
+
+
+def _check_answers(answers: Any, where: str) -> None:
+    if not isinstance(answers, list) or not all(_is_texts(golds) and golds for golds in answers):
+        raise UserError(f"{where}: answers must hold a list of acceptable texts for each question")
+    for index, golds in enumerate(answers):
+        if not any(gold.strip() for gold in golds):  # an empty text stands in every answer
+            raise UserError(f"{where}: the answers of question {index} are empty")
 
 
 def _is_texts(value: Any) -> bool:

@@ -43,6 +43,12 @@ def test_the_response_cache_is_refused(given: list[str]) -> None:
         arguments(given)
 
 
+def test_what_lm_eval_does_not_have_is_a_user_s_mistake() -> None:
+    result = CliRunner().invoke(app, ["lm-eval", "--tasks", "no_such_task"])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception) == "lm-eval: Tasks not found: no_such_task"
+
+
 def test_our_tasks_are_listed() -> None:
     result = CliRunner().invoke(app, ["lm-eval-tasks", "--path"])
     assert result.output == f"{tasks_folder()}\n"

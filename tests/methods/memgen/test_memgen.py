@@ -203,7 +203,7 @@ def test_bad_folders_are_refused_and_leave_nothing(backbone: Backbone, folder: P
 
 
 def test_the_backbone_s_own_parameters_do_not_count_the_weaver(backbone: Backbone, folder: Path) -> None:
-    before = backbone.parameters()
+    before = sum(item.numel() for item in backbone.model.parameters())
     made = MemGen(backbone, MethodSettings(60, adapter=str(folder)))
-    assert backbone.parameters() == before == sum(item.numel() for item in tiny_backbone().model.parameters())
+    assert backbone.parameters() == before < sum(item.numel() for item in backbone.model.parameters())
     made.close()
