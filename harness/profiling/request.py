@@ -122,13 +122,17 @@ def check(request: ProfileRequest) -> ProfileRequest:
         )
     if request.device == SPREAD:
         raise UserError(f"profile measures one device: --device {SPREAD} is for run and train")
+    _check_numbers(request)
+    return request
+
+
+def _check_numbers(request: ProfileRequest) -> None:
     if min(request.decode_lengths) < 2:
         raise UserError("--decode must be at least 2: the first token comes with the reading of the prompt")
     if request.repeats < _LEAST_REPEATS:
         raise UserError(f"--repeats must be at least {_LEAST_REPEATS}, for a spread: {request.repeats}")
     if request.warmup < 0:
         raise UserError(f"--warmup cannot be negative: {request.warmup}")
-    return request
 
 
 def _check_window(request: ProfileRequest) -> None:
