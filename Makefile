@@ -11,9 +11,10 @@ SOURCES := $(shell find harness methods tasks reports results/__init__.py result
 run: $(STAMP)
 	$(BIN)/deltamem-eval run --method token-write
 
-## test: install, then style, types and tests
+## test: install, then style, types and tests, a file at a time on each core
+test: export OMP_NUM_THREADS := 1
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
