@@ -14,7 +14,7 @@ from pathlib import Path
 from common import Rows, one_thread, report, to_csv
 
 # Modules of this folder that have `rows()`: a new benchmark, of a GPU or of workers, is a name here.
-BENCHMARKS = ("scan", "decode", "prefix_reuse", "questions", "executors")
+BENCHMARKS = ("scan", "decode", "prefix_reuse", "questions", "executors", "gpu_scan")
 
 
 def chosen(names: list[str]) -> dict[str, Rows]:

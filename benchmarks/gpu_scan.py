@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from common import Absent, Row, Wrong, held_against
 from deltamem_eval.methods.delta_mem.chunked import scan_chunked
 from deltamem_eval.methods.delta_mem.recurrence import Inputs, scan_naive
 from deltamem_eval.provenance import device_line
@@ -32,6 +33,7 @@ COPIED = 1 << 30  # bytes
 # Floats a token and component: six tensors read, the reads written; going back, those six and the reads'
 # gradient read, six gradients written.
 MOVED = {"forward": 7, "forward+backward": 7 + 13}
+PROMISED = {"forward": 10.0, "forward+backward": 5.0}  # times as fast as one program a row
 
 Scan = Callable[[Inputs, Tensor], tuple[Tensor, Tensor]]
 
@@ -101,8 +103,8 @@ def errors(case: Case, forms: dict[str, Scan], device: str) -> Iterator[str]:
                     yield f"{form}, {name}, {case}: result {index}"
 
 
-def milliseconds(work: Callable[[], object]) -> tuple[float, float, float]:
-    """Median, and the 10th and 90th of 100, of REPEATS calls after a warm-up."""
+def timed(work: Callable[[], object]) -> list[float]:
+    """Milliseconds of REPEATS calls after a warm-up."""
     cache = torch.empty(1 << 28, dtype=torch.int8, device="cuda")  # more than any device's cache holds
     times = []
     for turn in range(WARM_UP + REPEATS):
@@ -114,6 +116,12 @@ def milliseconds(work: Callable[[], object]) -> tuple[float, float, float]:
         ended.synchronize()
         if turn >= WARM_UP:
             times.append(began.elapsed_time(ended))
+    return times
+
+
+def milliseconds(work: Callable[[], object]) -> tuple[float, float, float]:
+    """Median, and the 10th and 90th of 100."""
+    times = timed(work)
     tenths = statistics.quantiles(times, n=10)
     return statistics.median(times), tenths[0], tenths[-1]
 
@@ -147,6 +155,24 @@ def measured(case: Case, forms: dict[str, Scan], copying: float) -> Iterator[dic
                 "copy_gb_per_s": round(copying / 1e9, 1),
                 "share_of_copy": round(1e3 * least / copying / middle, 4),
             }
+
+
+def rows() -> Iterator[Row]:
+    """A few sizes for the table of `all.py`, held against one program a row. Raises Absent without a GPU."""
+    if not torch.cuda.is_available():
+        raise Absent("there is no CUDA device here")
+    forms = scans()
+    for case in (Case(8192, 1, 1), Case(8192, 8, 1)):
+        for error in errors(case, forms, "cuda"):
+            raise Wrong(error)
+        tensors, size = case.draw("cuda"), f"{case.tokens} tokens, batch {case.batch}"
+        for name, run in PASSES.items():
+            seconds = {
+                f"{form}: {name}, {size}": [1e-3 * item for item in timed(partial(run, scan, tensors))]
+                for form, scan in forms.items()
+            }
+            ours, against = list(seconds)[:2]
+            yield from held_against("gpu_scan", seconds, against, targets={ours: PROMISED[name]})
 
 
 def main() -> None:
