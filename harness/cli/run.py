@@ -189,7 +189,8 @@ def print_table(table: Table) -> None:
 
     console = Console()
     console = console if console.is_terminal else Console(width=200)
-    console.print(to_terminal(table))
+    for part in to_terminal(table, console.width):
+        console.print(part)
 
 
 def _numbers(name: str, text: str) -> tuple[int, ...]:

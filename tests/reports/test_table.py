@@ -13,6 +13,7 @@ from deltamem_eval.reports.render import WRITERS, to_csv, to_html, to_json, to_l
 from deltamem_eval.reports.render.latex import escape, with_interval
 from deltamem_eval.reports.render.terminal import to_terminal
 from deltamem_eval.reports.table import Cell, Column, Table
+from rich.cells import cell_len
 from rich.console import Console
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -88,11 +89,26 @@ def test_renderers_print_what_their_golden_file_holds(form: str) -> None:
 
 def test_terminal_shows_texts_as_they_are() -> None:
     console = Console(width=160, record=True, file=io.StringIO())
-    console.print(to_terminal(TABLE))
+    (whole,) = to_terminal(TABLE, 160)
+    console.print(whole)
     text = console.export_text()
     for part in ("Title [bold]", "[red]x <b>", "50.0 [25.0, 75.0]", "8 questions. A note. (1) No partner."):
         assert part in text
     assert "nothing" not in text
+
+
+@pytest.mark.parametrize("width", [24, 40, 60, 80])
+def test_a_narrow_terminal_gets_parts_with_whole_numbers(width: int) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    parts = to_terminal(TABLE, width)
+    for part in parts:
+        console.print(part)
+    lines = console.export_text().splitlines()
+    assert all(cell_len(line) <= width for line in lines)
+    assert sum(line.startswith("└") and line.rstrip().endswith("┘") for line in lines) == len(parts)
+    assert len(parts) > 1 or width == 80
+    assert width < 60 or any("50.0 [25.0, 75.0]" in line for line in lines)
+    assert "…" not in "".join(lines)
 
 
 def test_csv_holds_plain_numbers_and_a_blank_for_what_is_missing() -> None:
