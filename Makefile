@@ -13,6 +13,7 @@ run: $(STAMP)
 
 ## test: install, then style, types and tests, a file at a time on each core
 test: export OMP_NUM_THREADS := 1
+test: export HF_HUB_OFFLINE := 1
 test: lint types
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 

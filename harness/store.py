@@ -7,14 +7,12 @@ the old or the new one, never half.
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.exhibits import (
@@ -25,11 +23,11 @@ from deltamem_eval.exhibits import (
     clip,
     context_record,
 )
+from deltamem_eval.files import Record, append_lines, drop_torn_line, read_lines, take_lock, write_atomic
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Episode
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
-Record = TypeVar("Record", bound=BaseModel)
 SCHEMA_VERSION = 1
 IDENTITY_VERSION = 1  # raise when the same identity would give other answers
 
@@ -115,19 +113,6 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
     "sample": Sample,
     "prompt": PromptRecord,
 }
-
-
-def write_atomic(file: Path, text: str) -> None:
-    """Replace `file` by `text`, whole or not at all, surviving a power cut once this returns."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class RunStore:
@@ -329,32 +314,20 @@ def read_prompts(cell: Path) -> dict[str, Clipped | None]:
     return {record.query: texts[record.shown] for record in records}
 
 
-def read_lines(file: Path, kind: type[Record]) -> list[Record]:
-    """Records of a file's whole lines; none where there is no file. Raises UserError for a damaged line."""
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
-    try:
-        return [kind.model_validate_json(line) for line in lines[:-1]]
-    except ValidationError as error:
-        raise UserError(f"{file} is damaged: {error.error_count()} bad fields in a line") from None
+def same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UserError, naming what differs, where the folder `path` was made by another request."""
+    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if fields:
+        name = fields[0]
+        raise UserError(
+            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was "
+            f"{old.get(name)!r}, is {new.get(name)!r}): choose another --out"
+        )
 
 
-def append_lines(file: Path, records: Sequence[BaseModel]) -> None:
-    """Add a line a record and sync the file to disk."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.writelines(record.model_dump_json() + "\n" for record in records)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def drop_torn_line(file: Path) -> None:
-    """Cut off a last line that a kill left unfinished, so that appending starts a new one."""
-    if file.exists():
-        data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            os.truncate(file, whole)
+def now() -> str:
+    """The time in UTC, to the second, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_record(file: Path, kind: type[Record]) -> Record:
@@ -374,31 +347,3 @@ def read_record(file: Path, kind: type[Record]) -> Record:
         return kind.model_validate(value)
     except ValidationError as error:
         raise UserError(f"{file} is damaged: {error.errors()[0]['msg']}") from None
-
-
-def same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raises UserError, naming what differs, where the folder `path` was made by another request."""
-    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    if fields:
-        name = fields[0]
-        raise UserError(
-            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was "
-            f"{old.get(name)!r}, is {new.get(name)!r}): choose another --out"
-        )
-
-
-def take_lock(path: Path) -> IO[str]:
-    """Hold a folder until the stream is closed. Raises UserError where another process holds it."""
-    try:
-        stream = (path / ".lock").open("w")
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"{path} is in use by another process: wait for it or choose another --out") from None
-    except OSError as error:
-        raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
-    return stream
-
-
-def now() -> str:
-    """The time in UTC, to the second, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

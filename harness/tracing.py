@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from deltamem_eval.cells import Cell
 from deltamem_eval.errors import UserError, unknown
+from deltamem_eval.files import write_atomic
 from deltamem_eval.hashing import hash_text
 from deltamem_eval.registry import METHODS
-from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells, read_run, write_atomic
+from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells, read_run
 from pydantic import BaseModel, FiniteFloat, ValidationError, model_validator
 
 if TYPE_CHECKING:

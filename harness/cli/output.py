@@ -30,7 +30,7 @@ def check_timeout(seconds: float) -> None:
 
 def write_file(path: Path, text: str) -> None:
     """Write a checked file, whole or not at all. Raises UserError where the disk refuses."""
-    from deltamem_eval.store import write_atomic
+    from deltamem_eval.files import write_atomic
 
     try:
         write_atomic(path, text)

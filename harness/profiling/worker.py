@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.files import write_atomic
 from deltamem_eval.profiling.request import Point, ProfileRequest
-from deltamem_eval.store import write_atomic
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone

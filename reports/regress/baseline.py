@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.files import write_atomic
 from deltamem_eval.reports.compare.rows import Key, Row, name_of, rows_of
 from deltamem_eval.reports.groups import load_groups
 from deltamem_eval.reports.regress.facts import Facts, Line, facts_of, read_lines
@@ -15,7 +16,7 @@ from deltamem_eval.reports.regress.samples import read_stored, samples_text, wit
 from deltamem_eval.reports.render.plain import to_csv
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.store import RunRecord, read_run, write_atomic
+from deltamem_eval.store import RunRecord, read_run
 
 _MEASURED = ("write_seconds", "answer_seconds")
 

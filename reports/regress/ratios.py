@@ -9,10 +9,10 @@ from math import isfinite
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.files import write_atomic
 from deltamem_eval.reports.regress.rules import Rule, Rules
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdict, Verdicts
 from deltamem_eval.reports.table import Cell, Column
-from deltamem_eval.store import write_atomic
 
 Key = tuple[str, str, str]
 KEYS = ("benchmark", "case", "metric")

@@ -182,7 +182,7 @@ def prompts_file() -> Path:
 
 def store_prompts(prompts: OfficialPrompts) -> Path:
     """Replace the user's copy; where it lies. Raises UserError where it cannot be written."""
-    from deltamem_eval.store import write_atomic
+    from deltamem_eval.files import write_atomic
 
     file = prompts_file()
     value = {

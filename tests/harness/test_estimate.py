@@ -75,7 +75,7 @@ def test_a_dry_run_writes_nothing_and_a_suite_runs_its_tasks(tmp_path: Path) -> 
         (("--suite", "embedded", "--task", "rows"), "--suite names its tasks"),
         (("--suite", "locomo", "--task-option", "pth=x"), "unknown task option 'pth'"),
         (("--suite", "locomo"), "give --task-option path="),
-        (("--dry-run", "--tflops", "0"), "--tflops must be above 0"),
+        (("--dry-run", "--tflops", "0"), "--tflops must be a number above 0"),
         (("--dry-run", "--model", "no/such"), "cannot load the tokenizer and config of 'no/such'"),
     ],
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 from deltamem_eval.errors import UserError
+from deltamem_eval.files import write_atomic
 from deltamem_eval.schema import FOLDER, published
 from deltamem_eval.store import (
     SCHEMA_VERSION,
@@ -16,7 +17,6 @@ from deltamem_eval.store import (
     read_cells,
     read_run,
     read_samples,
-    write_atomic,
 )
 
 

@@ -1,5 +1,6 @@
 """A tiny random backbone with a byte-level tokenizer, made in a moment."""
 
+from copy import deepcopy
 from functools import cache
 
 import torch
@@ -41,5 +42,5 @@ def _model(positions: int) -> AutoModelForCausalLM:
 
 
 def tiny_backbone(positions: int = 512, batch_size: int = 8) -> Backbone:
-    """A random Qwen3-shaped backbone; the weights are the same at every call."""
-    return Backbone(_model(positions), byte_tokenizer(), "tiny", "tiny", batch_size)
+    """A random Qwen3-shaped backbone of its own; the weights are the same at every call."""
+    return Backbone(deepcopy(_model(positions)), byte_tokenizer(), "tiny", "tiny", batch_size)

@@ -50,7 +50,7 @@ def test_a_profile_in_which_a_point_runs_out_of_memory(tmp_path: Path) -> None:
         (["--prompt-lengths", "1k,foo"], "not 'foo'"),
         (["--prompt-lengths", "0"], "not '0'"),
         (["--random-weights", "embedded", "--model", "other"], "leave one out"),
-        (["--timeout", "0"], "--timeout must be above 0"),
+        (["--timeout", "0"], "--timeout must be a number above 0"),
         (["--modes", "state-only"], "vanilla has no state-only mode"),
     ],
 )

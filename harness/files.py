@@ -1,0 +1,67 @@
+"""Files that survive a kill: written whole and put in place, or appended line by line. Locks of folders."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, TypeVar
+
+from deltamem_eval.errors import UserError
+from pydantic import BaseModel, ValidationError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """Replace `file` by `text`, whole or not at all, surviving a power cut once this returns."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def append_lines(file: Path, records: Sequence[BaseModel]) -> None:
+    """Add a line a record and sync the file to disk."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.writelines(record.model_dump_json() + "\n" for record in records)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def drop_torn_line(file: Path) -> None:
+    """Cut off a last line that a kill left unfinished, so that appending starts a new one."""
+    if file.exists():
+        data = file.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole != len(data):
+            os.truncate(file, whole)
+
+
+def read_lines(file: Path, kind: type[Record]) -> list[Record]:
+    """Records of a file's whole lines; none where there is no file. Raises UserError for a damaged line."""
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    try:
+        return [kind.model_validate_json(line) for line in lines[:-1]]
+    except ValidationError as error:
+        raise UserError(f"{file} is damaged: {error.error_count()} bad fields in a line") from None
+
+
+def take_lock(path: Path) -> IO[str]:
+    """Hold a folder until the stream is closed. Raises UserError where another process holds it."""
+    try:
+        stream = (path / ".lock").open("w")
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{path} is in use by another process: wait for it or choose another --out") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
+    return stream
