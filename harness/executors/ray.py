@@ -19,6 +19,7 @@ from deltamem_eval.executors.board import Board
 from deltamem_eval.executors.worker import Facts, Start, trained_by_method
 from deltamem_eval.runner import CellRun, Progress, cell_identity, open_cell
 from deltamem_eval.session import Job, Request, make_job, make_task
+from deltamem_eval.spread import SPREAD
 from deltamem_eval.store import RunStore
 from deltamem_eval.tokens import Counter
 
@@ -152,6 +153,8 @@ def _check_reachable(address: str) -> None:
 
 def _device(asked: str, cluster: dict[str, float]) -> str:
     """`cpu` or `cuda`, for every worker alike. Raises UserError for what the cluster does not have."""
+    if asked == SPREAD:
+        raise UserError(f"ray gives each worker one device: --device {SPREAD} is for the local executor")
     if asked.startswith("cuda:"):
         raise UserError(f"ray gives each worker a GPU of its own: use --device cuda, not {asked}")
     if asked == "auto":

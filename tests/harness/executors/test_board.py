@@ -10,6 +10,7 @@ from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors import open_executor
 from deltamem_eval.executors.board import TRIES, Assignment, Board
+from deltamem_eval.executors.ray import _device as device_of
 from deltamem_eval.executors.weights import Weights
 from deltamem_eval.executors.worker import Ended, Facts, Refusal, Start, Worker, trained_by_method
 from deltamem_eval.runner import cell_identity, open_cell
@@ -152,3 +153,23 @@ def test_without_ray_the_command_to_install_it_is_told(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"pip install 'deltamem-eval\[ray\]'"):
         open_executor("ray")
+
+
+@pytest.mark.parametrize(
+    ("asked", "cluster", "words"),
+    [
+        ("spread", {"GPU": 2.0}, "each worker one device: --device spread"),
+        ("cuda:1", {"GPU": 2.0}, "use --device cuda, not cuda:1"),
+        ("cuda", {"CPU": 2.0}, "the ray cluster has no GPU"),
+    ],
+)
+def test_devices_that_ray_does_not_deal_out_are_refused(
+    asked: str, cluster: dict[str, float], words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        device_of(asked, cluster)
+
+
+def test_gpus_are_taken_where_the_cluster_has_one() -> None:
+    assert device_of("auto", {"CPU": 8.0, "GPU": 1.0}) == "cuda"
+    assert device_of("auto", {"CPU": 8.0}) == "cpu"
