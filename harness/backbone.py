@@ -23,6 +23,8 @@ from torch import Tensor
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "embedded"
 PIECE = 8192  # tokens of a context that are read at once
+LEAST_PIECE = 512
+SEEN = 2**24  # pairs of a token and one before it: of later pieces, attention wants a mask of them
 T = TypeVar("T")
 _FILES = (".safetensors", ".json", ".bin", ".model", ".jinja", ".txt")  # those that decide answers
 
@@ -154,7 +156,7 @@ class Backbone:
         if not ids:
             return None
         cache = None
-        for piece in torch.split(torch.tensor([list(ids)], device=self.device), PIECE, 1):
+        for piece in torch.split(torch.tensor([list(ids)], device=self.device), _piece(len(ids)), 1):
             output = self.model(piece, past_key_values=cache, use_cache=True, logits_to_keep=1)
             cache = output.past_key_values
         return Prefix(tuple(ids), cache)
@@ -322,6 +324,11 @@ def embedded_folder() -> Path:
 def source_of(name: str) -> str:
     """What transformers loads for a model's name: the embedded one's folder, else the name itself."""
     return str(embedded_folder() / "backbone") if name == EMBEDDED else name
+
+
+def _piece(tokens: int) -> int:
+    """Tokens to read at once of a context of that many."""
+    return PIECE if tokens <= PIECE else min(PIECE, max(LEAST_PIECE, SEEN // tokens))
 
 
 def pick_device(name: str) -> torch.device:
