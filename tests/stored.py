@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +54,15 @@ def write_run(
         place.finish(effective)
     store.close()
     return folder
+
+
+def stored_samples(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """Every sample by cell and question, without what is measured; fails where a question stands twice."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for file in run.glob("cells/*/samples.jsonl"):
+        for line in file.read_text().splitlines():
+            sample = json.loads(line)
+            key = (file.parent.name, sample["query"])
+            assert key not in found
+            found[key] = {name: value for name, value in sample.items() if not name.endswith("_seconds")}
+    return found

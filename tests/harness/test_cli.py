@@ -14,6 +14,8 @@ import torch
 from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, save_adapter
 from tiny import tiny_backbone
 
+from stored import stored_samples
+
 ENTRY = [sys.executable, "-m", "deltamem_eval.cli.main"]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 
@@ -83,18 +85,6 @@ def test_the_whole_job(place: Path, tmp_path: Path) -> None:
     assert again.stdout == done.stdout
 
 
-def samples(run: Path) -> dict[tuple[str, str], dict]:
-    """Every sample by cell and query, without what is measured."""
-    found = {}
-    for file in run.glob("cells/*/samples.jsonl"):
-        for line in file.read_text().splitlines():
-            sample = json.loads(line)
-            key = (file.parent.name, sample["query"])
-            assert key not in found
-            found[key] = {name: value for name, value in sample.items() if not name.endswith("_seconds")}
-    return found
-
-
 def test_a_killed_run_goes_on_to_the_same_end(place: Path, tmp_path: Path) -> None:
     (tmp_path / "many.json").write_text(json.dumps(rows(count=8, questions=6)))
     arguments = job(
@@ -102,7 +92,7 @@ def test_a_killed_run_goes_on_to_the_same_end(place: Path, tmp_path: Path) -> No
     )
     whole = cli(*arguments, "--out", tmp_path / "whole", cwd=tmp_path)
     assert whole.returncode == 0, whole.stderr
-    wanted = samples(tmp_path / "whole")
+    wanted = stored_samples(tmp_path / "whole")
     killed = tmp_path / "killed"
     for share in (0.1, 0.45, 0.8):
         process = subprocess.Popen(
@@ -115,7 +105,7 @@ def test_a_killed_run_goes_on_to_the_same_end(place: Path, tmp_path: Path) -> No
             file.write('{"episode": "torn')
     done = cli(*arguments, "--out", killed, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert samples(killed) == wanted
+    assert stored_samples(killed) == wanted
 
 
 def _wait_for(run: Path, lines: int, process: subprocess.Popen) -> None:

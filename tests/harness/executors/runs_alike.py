@@ -29,18 +29,6 @@ def run_here(request: Request, out: Path) -> Path:
     return out
 
 
-def stored(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """Every sample by cell and question, without what is measured; fails where a question stands twice."""
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for file in run.glob("cells/*/samples.jsonl"):
-        for line in file.read_text().splitlines():
-            sample = json.loads(line)
-            key = (file.parent.name, sample["query"])
-            assert key not in found
-            found[key] = {name: value for name, value in sample.items() if not name.endswith("_seconds")}
-    return found
-
-
 def ends(run: Path) -> dict[str, dict[str, Any]]:
     """Every cell's end, without its time."""
     files = {file.parent.name: json.loads(file.read_text()) for file in run.glob("cells/*/cell.json")}

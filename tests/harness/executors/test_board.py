@@ -17,7 +17,9 @@ from deltamem_eval.runner import cell_identity, open_cell
 from deltamem_eval.session import Job, Request, make_job, make_task
 from deltamem_eval.store import RunStore, read_run
 from deltamem_eval.tokens import Counter
-from runs_alike import cut_off, ends, prompts, run_here, small, stored
+from runs_alike import cut_off, ends, prompts, run_here, small
+
+from stored import stored_samples
 
 
 def started(request: Request, folder: Path, *paths: str) -> tuple[Worker, Facts]:
@@ -82,7 +84,7 @@ def test_shards_of_any_workers_in_any_order_make_the_same_run(seed: int, whole: 
     store = RunStore.open(tmp_path / "run", request.record(), {})
     through(job, facts, store, [worker for worker, _ in workers], random.Random(seed))
     store.close()
-    assert stored(tmp_path / "run") == stored(whole)
+    assert stored_samples(tmp_path / "run") == stored_samples(whole)
     assert prompts(tmp_path / "run") == prompts(whole)
     made, wanted = ends(tmp_path / "run"), ends(whole)
     for end in (*made.values(), *wanted.values()):
@@ -95,7 +97,7 @@ def test_a_run_cut_off_goes_on_in_this_process(whole: Path, tmp_path: Path) -> N
     shutil.copytree(whole, tmp_path / "run")
     cut_off(tmp_path / "run")
     run_here(small(), tmp_path / "run")
-    assert stored(tmp_path / "run") == stored(whole)
+    assert stored_samples(tmp_path / "run") == stored_samples(whole)
     assert prompts(tmp_path / "run") == prompts(whole)
     assert ends(tmp_path / "run") == ends(whole)
     executions = read_run(tmp_path / "run").executions

@@ -16,7 +16,9 @@ import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors import open_executor
 from ray_clusters import NODE, cluster, deadly_plugin, needs_ray
-from runs_alike import METHODS, cut_off, ends, prompts, run_here, small, stored
+from runs_alike import METHODS, cut_off, ends, prompts, run_here, small
+
+from stored import stored_samples
 
 needs_ray()
 COMMAND = [sys.executable, "-m", "deltamem_eval.cli.main", "run", "--device", "cpu", "--json"]
@@ -77,14 +79,14 @@ def test_what_one_executor_began_the_other_ends(nodes: Any, whole: Path, tmp_pat
     asked = ("--method", "vanilla,token-write", "--limit", 1, "--batch-size", 3)
     _, said = end(start(nodes.address, run, *asked, "--quiet"))
     assert said == ""
-    assert stored(run) == stored(whole)
+    assert stored_samples(run) == stored_samples(whole)
     assert prompts(run) == prompts(whole)
     assert ends(run) == ends(whole)
     told = json.loads((run / "run.json").read_text())["executions"]
     assert [execution["executor"] for execution in told] == ["local", "ray"]
     cut_off(run)
     run_here(small(), run)
-    assert stored(run) == stored(whole)
+    assert stored_samples(run) == stored_samples(whole)
     assert ends(run) == ends(whole)
 
 
@@ -103,7 +105,7 @@ def test_a_method_that_ends_its_worker_fails_its_own_questions(nodes: Any, tmp_p
         "deadly": "2 failed",
         "vanilla": "0",
     }
-    failed = [sample for sample in stored(run).values() if sample["status"] == "failed"]
+    failed = [sample for sample in stored_samples(run).values() if sample["status"] == "failed"]
     assert {sample["episode"] for sample in failed} == {"rows/1"}
     assert all(sample["error"].startswith("3 workers were lost with it") for sample in failed)
     assert said.count("was lost") == 3
@@ -128,10 +130,10 @@ def test_a_node_killed_in_mid_run_loses_and_doubles_nothing(nodes: Any, tmp_path
     nodes.remove_node(nodes.worker_nodes.copy().pop(), allow_graceful=False)
     table, said = end(process)
     nodes.add_node(**NODE)
-    assert at_the_kill < len(stored(wanted)), "the run was over before the node was killed"
+    assert at_the_kill < len(stored_samples(wanted)), "the run was over before the node was killed"
     assert "was lost" in said
     assert all(row["not_ok"]["value"] == "0" for row in table["rows"])
-    assert stored(run) == stored(wanted)
+    assert stored_samples(run) == stored_samples(wanted)
     assert prompts(run) == prompts(wanted)
     assert ends(run) == ends(wanted)
 
