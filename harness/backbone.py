@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from deltamem_eval.ahead import Ahead
 from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
@@ -98,6 +99,8 @@ class Backbone:
         self.notices: list[str] = []
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
+        self._ahead = Ahead(tokenizer)
+        self._measured: set[str] = set()
         self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
@@ -128,8 +131,16 @@ class Backbone:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text, without special tokens."""
-        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return self._ahead.encode(text)
+
+    def announce(self, texts: Sequence[str], context: str = "") -> None:
+        """Encode beside other work what will be asked for next.
+
+        context: a text whose `length` will be asked for; it is encoded for the first announcement only.
+        """
+        new = [context] if context not in self._measured else []
+        self._measured.add(context)
+        self._ahead.announce([*texts, *new])
 
     @lru_cache(maxsize=4096)  # noqa: B019 - a run holds one backbone, and asks for each context once a cell
     def length(self, text: str) -> int:

@@ -41,22 +41,13 @@ LABELS = ("labels",) * 3  # learnt last: their questions share no word with what
 WARM = Rung(300, 16, Drawing((*BOUND, *LABELS), COUNTS, questions=10), (120,))
 
 
-def _rungs(updates: int, windowed: float, longer: int, longer_windowed: float) -> tuple[Rung, Rung]:
-    """Short contexts for so many updates, then longer ones; each with its share of windows."""
-    drawn = Drawing((*KINDS, *LABELS), COUNTS)
-    return (
-        Rung(updates, 20, drawn, (80,), windowed=windowed),
-        Rung(longer, 16, drawn, (120, 240, 360), windowed=longer_windowed),
-    )
-
-
-# Multi-write is still learning to keep eight labels apart when the others have come to rest; they in turn
-# need more practice beside a window, or their reads disturb the copying that the window alone allows.
-RUNGS = {
-    "multi-write": _rungs(2000, 0.1, 220, 0.35),
-    "token-write": _rungs(1080, 0.25, 240, 0.5),
-    "sequence-write": _rungs(1080, 0.25, 240, 0.5),
-}
+DRAWN = Drawing((*KINDS, *LABELS), COUNTS)
+# Every policy and every baseline sees these same episodes. Questions beside a window are among them, or what
+# is read from the state disturbs the copying that the window alone allows.
+RUNGS = (
+    Rung(1080, 20, DRAWN, (80,), windowed=0.25),
+    Rung(240, 16, DRAWN, (120, 240, 460), windowed=0.5),
+)
 
 
 class FreshEpisodes:
@@ -120,11 +111,10 @@ def train_adapter(
     out: Path,
     device: str,
     seed: int,
-    rungs: Sequence[Rung] | None = None,
+    rungs: Sequence[Rung] = RUNGS,
     warm: Rung = WARM,
 ) -> None:
     """Train one adapter on the frozen backbone by the code of `deltamem-eval train`; resumable."""
-    rungs = rungs or RUNGS[policy]
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.methods.delta_mem.method import POLICIES
     from deltamem_eval.methods.delta_mem.train import train

@@ -11,23 +11,18 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deltamem_eval.embedded_adapters import PARTS, RUNGS, WARMUP, FreshEpisodes, Rung
+from deltamem_eval.embedded_adapters import PARTS, RUNGS, WARM, WARMUP, FreshEpisodes, Rung
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.methods.training import Example, TrainSettings
 
 BASELINES = ("context2lora", "memgen", "mlp-memory")
-SWEEP, SWEEP_UPDATES = "sweep.json", 16
+SWEEP, SWEEP_UPDATES = "sweep.json", 40
 RATES = {"memgen": (1e-3, 3e-3, 1e-2), "context2lora": (5e-4, 2e-3, 8e-3), "mlp-memory": (1e-3, 3e-3, 1e-2)}
 CORPUS_UPDATES = 60  # of the same episodes: about as many tokens as the datastore holds
-MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 500, 256, 256, 100_000
-
-# The adapters' episodes in their order, but fewer of them: with the context in the prompt an update takes two
-# (Context2LoRA) and five times (MemGen) as long, and the backbone can already read prompts. The held-out loss
-# of the short trainings and of the whole one is on record beside the weights.
-STATIC_RUNGS = tuple(replace(rung, updates=rung.updates // 5) for rung in RUNGS["token-write"])
-WEAVER_RUNGS = tuple(replace(rung, updates=rung.updates // 11) for rung in RUNGS["token-write"])
+# As many positions as the other baselines read tokens: about 4,300 an update.
+MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 1_700, 4_096, 256, 100_000
 
 Train = Callable[[float, int, Path], None]
 Judge = Callable[[Path], float]
@@ -67,12 +62,32 @@ def train_swept(name: str, train: Train, judge: Judge, updates: int, out: Path) 
     (out / SWEEP).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
-def _settings(rate: float, updates: int, rungs: Sequence[Rung], seed: int) -> TrainSettings:
+class AdapterEpisodes:
+    """Every episode of an adapter's training in its order, warm start first, the contexts in the prompt."""
+
+    def __init__(
+        self, encode: Callable[[str], list[int]], seed: int, warm: Rung, rungs: Sequence[Rung]
+    ) -> None:
+        self._first = FreshEpisodes(encode, seed + 1, (warm,), in_prompt=True)
+        self._then = FreshEpisodes(encode, seed, rungs, in_prompt=True)
+        self._warm = warm.updates
+        self.updates = warm.updates + sum(rung.updates for rung in rungs)
+
+    def batch(self, step: int) -> Sequence[Example]:
+        """The examples of one update."""
+        return self._first.batch(step) if step < self._warm else self._then.batch(step - self._warm)
+
+    def identity(self) -> str:
+        """Both parts' identities."""
+        return json.dumps([self._first.identity(), self._warm, self._then.identity()])
+
+
+def _settings(rate: float, updates: int, seed: int) -> TrainSettings:
     from deltamem_eval.methods.training import TrainSettings
 
     return TrainSettings(
         steps=updates,
-        batch=rungs[-1].batch,
+        batch=RUNGS[-1].batch,
         lr=rate,
         warmup=WARMUP,
         seed=seed,
@@ -89,10 +104,10 @@ def _report(name: str) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def _held_out(backbone: Backbone, rungs: Sequence[Rung], seed: int) -> list[Example]:
+def _held_out(backbone: Backbone, seed: int) -> list[Example]:
     """Training episodes that no training draws, short and long ones."""
-    source = FreshEpisodes(backbone.encode, seed + 2, rungs, in_prompt=True)
-    first = sum(rung.updates for rung in rungs[:-1])
+    source = FreshEpisodes(backbone.encode, seed + 2, RUNGS, in_prompt=True)
+    first = sum(rung.updates for rung in RUNGS[:-1])
     return [item for step in (0, 1, first, first + 1) for item in source.batch(step)]
 
 
@@ -103,11 +118,11 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.memgen.train import train_memgen, weaving_loss
 
     config = MemGenConfig(hidden=backbone.shape().hidden)
-    source = FreshEpisodes(backbone.encode, seed, WEAVER_RUNGS, in_prompt=True)
-    held_out = _held_out(backbone, WEAVER_RUNGS, seed)
+    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    held_out = _held_out(backbone, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
-        settings = _settings(rate, updates, WEAVER_RUNGS, seed)
+        settings = _settings(rate, updates, seed)
         train_memgen(backbone.model, backbone.decode, config, source, settings, folder, _report("memgen"))
 
     def judge(folder: Path) -> float:
@@ -118,7 +133,7 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
         finally:
             parts.remove()
 
-    train_swept("memgen", train, judge, sum(rung.updates for rung in WEAVER_RUNGS), out)
+    train_swept("memgen", train, judge, source.updates, out)
 
 
 def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
@@ -128,11 +143,11 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.context2lora.train import reading_loss, train_static
 
     rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
-    source = FreshEpisodes(backbone.encode, seed, STATIC_RUNGS, in_prompt=True)
-    held_out = _held_out(backbone, STATIC_RUNGS, seed)
+    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    held_out = _held_out(backbone, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
-        settings = _settings(rate, updates, STATIC_RUNGS, seed)
+        settings = _settings(rate, updates, seed)
         train_static(backbone.model, rank, targets, source, settings, folder, _report("context2lora"))
 
     def judge(folder: Path) -> float:
@@ -143,13 +158,13 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
         finally:
             lora.remove()
 
-    train_swept("context2lora", train, judge, sum(rung.updates for rung in STATIC_RUNGS), out)
+    train_swept("context2lora", train, judge, source.updates, out)
 
 
 def corpus(backbone: Backbone, seed: int) -> list[tuple[int, ...]]:
     """Contexts followed by their questions and answers, from the first updates' episodes of every rung."""
-    source = FreshEpisodes(backbone.encode, seed, STATIC_RUNGS, in_prompt=True)
-    first = STATIC_RUNGS[0].updates
+    source = FreshEpisodes(backbone.encode, seed, RUNGS, in_prompt=True)
+    first = RUNGS[0].updates
     steps = chain(range(CORPUS_UPDATES // 2), range(first, first + CORPUS_UPDATES // 2))
     return [
         tuple(chain(*example.messages, *chain(*example.questions)))[: backbone.positions]
@@ -161,16 +176,19 @@ def corpus(backbone: Backbone, seed: int) -> list[tuple[int, ...]]:
 def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
     from deltamem_eval.methods.mlp_memory.model import load_mlp
-    from deltamem_eval.methods.mlp_memory.train import train_mlp, tune_weight
+    from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
+    from deltamem_eval.methods.mlp_memory.train import TEMPERATURE, train_mlp, tune_weight
     from deltamem_eval.methods.mlp_memory.tune import answer_costs
 
     shape = backbone.shape()
     config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
     texts = corpus(backbone, seed)
-    held_out = _held_out(backbone, STATIC_RUNGS, seed)
+    store = build_datastore(backbone.model, texts, config.layer, DATASTORE)
+    targets = Targets(store, MLP_NEIGHBOURS, TEMPERATURE)
+    held_out = _held_out(backbone, seed)
 
     def train(rate: float, updates: int, folder: Path) -> None:
-        settings = replace(_settings(rate, updates, STATIC_RUNGS, seed), batch=MLP_POSITIONS)
+        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS)
         train_mlp(
             backbone.model,
             texts,
@@ -180,6 +198,7 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
             _report("mlp-memory"),
             tokens=DATASTORE,
             neighbours=MLP_NEIGHBOURS,
+            targets=targets,
         )
 
     def judge(folder: Path) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deltamem_eval.answering import Answered, CellWork, Event, Writing, Wrote, all_alike
+from deltamem_eval.aside import Aside
 from deltamem_eval.cells import Cell
 from deltamem_eval.controls import donors
 from deltamem_eval.interface import Answer, Episode, Query, Task
@@ -195,10 +196,27 @@ def run_cell(
     store.note_worker("local", {"device": device})
     work = CellWork(cell, backbone)
     try:
-        for episode in episodes:
-            for event in work.ask(run.source(episode), run.waiting(episode)):
-                run.take(episode, event, device)
-        effective = work.effective()
+        asked = [episode for episode in episodes if run.waiting(episode)]
+        with Aside(thread=scores_aside(backbone)) as aside:
+            for episode, following in zip(asked, [*asked[1:], None], strict=True):
+                _announce(backbone, following and run.source(following))
+                for event in work.ask(run.source(episode), run.waiting(episode)):
+                    aside.do(run.take, episode, event, device)
+            effective = work.effective()
     finally:
         work.close()
     run.finish(effective)
+
+
+def _announce(backbone: Backbone, source: Episode | None) -> None:
+    """Have the context that is written next encoded while this one's questions are answered."""
+    if source is not None:
+        backbone.announce([chunk.text for chunk in source.chunks], source.context)
+
+
+def scores_aside(backbone: Backbone) -> bool:
+    """Whether answers are scored and stored by a thread: where the model is not on the processor.
+
+    There the thread would compete with the answers, and the seconds that are told of them would be wrong.
+    """
+    return backbone.device.type != "cpu"

@@ -92,3 +92,23 @@ def knn_targets(
         kept = mass > _SMALLEST
         made.append((tokens[kept], mass[kept]))
     return made
+
+
+class Targets:
+    """The distributions of a store's rows, each searched for when it is first asked for and kept.
+
+    count, temperature: as in `knn_targets`.
+    """
+
+    def __init__(self, store: Datastore, count: int, temperature: float) -> None:
+        self.store, self._count, self._temperature = store, count, temperature
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def of(self, rows: Sequence[int]) -> list[tuple[Tensor, Tensor]]:
+        """(token ids, probabilities) of each row, as `knn_targets` gives them."""
+        new = [row for row in dict.fromkeys(rows) if row not in self._known]
+        if new:
+            self._known.update(
+                zip(new, knn_targets(self.store, new, self._count, self._temperature), strict=True)
+            )
+        return [self._known[row] for row in rows]

@@ -14,7 +14,7 @@ from deltamem_eval import processes
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.methods.mlp_memory.config import MlpConfig
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
-from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets
+from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
 from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
 from deltamem_eval.methods.training import Example, Report, TrainSettings, fit
 from deltamem_eval.sharding import shard
@@ -38,15 +38,19 @@ def train_mlp(
     temperature: float = TEMPERATURE,
     alpha: float = ALPHA,
     neighbours: int = NEIGHBOURS,
+    targets: Targets | None = None,
 ) -> MlpMemory:
     """Build the datastore from `texts` (token ids), train, and save to `out`.
 
-    settings.batch: positions an update. tokens: size of the datastore. Raises UserError as `training.fit`
-    does.
+    settings.batch: positions an update. tokens: size of the datastore. targets: those of an earlier training
+    on the same texts with the same settings of the store, which then is not built again. Raises UserError as
+    `training.fit` does.
     """
     model.requires_grad_(False)
     shard(model, ())
-    store = build_datastore(model, texts, config.layer, tokens)
+    if targets is None:
+        targets = Targets(build_datastore(model, texts, config.layer, tokens), neighbours, temperature)
+    known, store = targets, targets.store
     torch.manual_seed(settings.seed)
     memory = MlpMemory(config).to(model.device).train()
 
@@ -55,7 +59,7 @@ def train_mlp(
             range(len(store.keys)), min(settings.batch, len(store.keys))
         )
         mine = list(processes.share(rows))
-        loss = distillation_loss(memory, store, mine, alpha, neighbours, temperature)
+        loss = distillation_loss(memory, known, mine, alpha)
         return loss * (len(mine) / len(rows))
 
     identity = {
@@ -68,19 +72,18 @@ def train_mlp(
     return memory
 
 
-def distillation_loss(
-    memory: MlpMemory, store: Datastore, rows: list[int], alpha: float, neighbours: int, temperature: float
-) -> Tensor:
+def distillation_loss(memory: MlpMemory, targets: Targets, rows: list[int], alpha: float) -> Tensor:
     """α·KL(p_kNN ‖ p_MLP) + (1 - α)·CE at some rows of the store, up to the entropy of the targets.
 
     The targets stay sparse: KL is -Σ p(y) log q(y) over their tokens, less a constant.
     """
-    device = memory.head.weight.device
+    device, store = memory.head.weight.device, targets.store
     logs = nn.functional.log_softmax(memory(store.keys[rows].to(device)).float(), -1)
-    targets = knn_targets(store, rows, neighbours, temperature)
-    index = torch.cat([torch.full((len(ids),), row) for row, (ids, _) in enumerate(targets)]).to(device)
-    ids = torch.cat([item for item, _ in targets]).to(device)
-    mass = torch.cat([item for _, item in targets]).to(device)
+    wanted = targets.of(rows)
+    counts = torch.tensor([len(item) for item, _ in wanted])
+    index = torch.repeat_interleave(counts).to(device)
+    ids = torch.cat([item for item, _ in wanted]).to(device)
+    mass = torch.cat([item for _, item in wanted]).to(device)
     imitation = -(mass * logs[index, ids]).sum() / len(rows)
     language = nn.functional.nll_loss(logs, store.values[rows].to(device))
     return alpha * imitation + (1 - alpha) * language

@@ -11,7 +11,7 @@ from deltamem_eval.tasks.embedded.pretrain import new_model
 from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
-RUNGS = embedded_adapters.RUNGS["token-write"]
+RUNGS = embedded_adapters.RUNGS
 
 
 def encode(text: str) -> list[int]:

@@ -46,8 +46,8 @@ def test_a_baseline_is_swept_trained_and_loaded(
     TOKENIZER.save_pretrained(tmp_path / "backbone")
     rungs = (RUNG, replace(RUNG, updates=1))
     for setting, value in (
-        ("STATIC_RUNGS", rungs),
-        ("WEAVER_RUNGS", rungs),
+        ("RUNGS", rungs),
+        ("WARM", replace(RUNG, updates=2)),
         ("SWEEP_UPDATES", 2),
         ("MLP_UPDATES", 3),
         ("MLP_POSITIONS", 16),
@@ -61,7 +61,7 @@ def test_a_baseline_is_swept_trained_and_loaded(
     assert tuple(losses) == baselines.RATES[name]
     assert sweep["chosen"] == min(losses, key=lambda rate: losses[rate])
     rows = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
-    assert len(rows) == (3 if name == "mlp-memory" else 4)
+    assert len(rows) == (3 if name == "mlp-memory" else 2 + RUNG.updates + 1)
     assert max(row["lr"] for row in rows) <= sweep["chosen"]
     assert not (out / "checkpoint.pt").exists()
     if name == "mlp-memory":

@@ -13,7 +13,13 @@ from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at, paramet
 from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp, mix
 from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
-from deltamem_eval.methods.mlp_memory.targets import Datastore, build_datastore, knn_targets, neighbours
+from deltamem_eval.methods.mlp_memory.targets import (
+    Datastore,
+    Targets,
+    build_datastore,
+    knn_targets,
+    neighbours,
+)
 from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, tune_weight
 from deltamem_eval.methods.mlp_memory.tune import WEIGHTS, answer_costs, best_weight
 from deltamem_eval.methods.training import Example, TrainSettings
@@ -76,7 +82,7 @@ def test_loss_equals_the_dense_divergence_but_for_a_constant() -> None:
     entropy = -(dense * dense.clamp(min=1e-12).log()).sum(-1).mean()
     language = torch.nn.functional.cross_entropy(memory(made.keys[rows]), made.values[rows])
     wanted = 0.4 * (divergence + entropy) + 0.6 * language
-    torch.testing.assert_close(distillation_loss(memory, made, rows, 0.4, 8, 2.0), wanted)
+    torch.testing.assert_close(distillation_loss(memory, Targets(made, 8, 2.0), rows, 0.4), wanted)
 
 
 def test_datastore_holds_feed_forward_inputs_and_next_tokens() -> None:
