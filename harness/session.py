@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -82,6 +83,12 @@ def check(request: Request) -> Request:
         METHODS.load(name)
     if not request.methods:
         raise UserError("no method: give --method NAME")
+    for flag, given in (
+        ("--method", request.methods),
+        ("--window", request.windows),
+        ("--seeds", request.seeds),
+    ):
+        _check_once(flag, given)
     request = _named_task(request)
     TASKS.load(request.task)
     if request.rows is not None and request.task not in ("embedded", "rows"):
@@ -95,15 +102,35 @@ def check(request: Request) -> Request:
         raise UserError(f"--limit must be at least 1: {request.limit}")
     if request.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1: {request.batch_size}")
-    trained = [name for name in request.methods if METHODS.load(name).trained]
-    if request.adapter is not None and len(trained) != 1:
-        raise UserError(
-            f"--adapter serves one trained method, but {len(trained)} were asked for: run them one by one"
-        )
-    if request.rows is not None and not Path(request.rows).is_file():
-        raise UserError(f"{request.rows}: no such file")
+    _check_adapter(request)
+    _check_rows(request.rows)
     task = request.task if request.rows is None else "rows"
     return replace(request, windows=windows, task=task)
+
+
+def _check_once(flag: str, given: Sequence[object]) -> None:
+    """Raises UserError for a value given more than once: its answers would count more than once."""
+    for value, count in Counter(given).items():
+        if count > 1:
+            raise UserError(f"{flag} names {value} {count} times: give it once")
+
+
+def _check_adapter(request: Request) -> None:
+    if request.adapter is None:
+        return
+    trained = [name for name in request.methods if METHODS.load(name).trained]
+    if not trained:
+        raise UserError(f"--adapter is for trained methods: {', '.join(request.methods)} loads none")
+    if len(trained) > 1:
+        raise UserError(f"--adapter serves one trained method, not {', '.join(trained)}: run them one by one")
+
+
+def _check_rows(rows: str | None) -> None:
+    if rows is None or Path(rows).is_file():
+        return
+    if Path(rows).is_dir():
+        raise UserError(f"{rows} is a folder: --rows takes one .json, .jsonl or .parquet file of it")
+    raise UserError(f"{rows}: no such file")
 
 
 def _named_task(request: Request) -> Request:

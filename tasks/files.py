@@ -22,7 +22,7 @@ def read_json(file: Path) -> tuple[Any, str]:
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     try:
-        value = json.loads(data.decode("utf-8"))
+        value = json.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start})") from None
     except RecursionError:

@@ -16,7 +16,7 @@ def rows_from_qasper(file: Path) -> list[dict[str, Any]]:
     Raises UserError for a file that is not QASPER's JSON.
     """
     try:
-        papers = json.loads(file.read_text(encoding="utf-8"))
+        papers = json.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -110,7 +110,9 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     from deltamem_eval.suites import SUITES, check_options, options_of
 
     if suite is None:
-        return [check(request)]
+        request = check(request)
+        _check_flags(request)
+        return [request]
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
     if request.task != "embedded" or request.rows is not None:
@@ -122,6 +124,15 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
         options = options_of(part, request.task_options, known[part.task])
         made.append(check(replace(request, task=part.task, task_options=options)))
     return made
+
+
+def _check_flags(request: Request) -> None:
+    """Raises UserError for --protocol or --prompts where the task has no such setting."""
+    from deltamem_eval.registry import TASKS
+
+    for name in ("protocol", "prompts"):
+        if name in request.task_options and name not in TASKS.load(request.task).defaults:
+            raise UserError(f"--{name} is for MemoryAgentBench's rows: task {request.task} has no {name}")
 
 
 def _check_options(request: Request) -> None:

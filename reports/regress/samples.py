@@ -209,7 +209,7 @@ def _setting(group: Group, scope: Scope, found: Mapping[str, list[Sample]]) -> S
 def read_stored(file: Path) -> Stored:
     """A samples file. Raises UserError for one that cannot be read, is damaged, or is of a newer schema."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if not lines:

@@ -60,7 +60,7 @@ def load_rows(path: str | Path) -> list[Row]:
 
 def _read_json(file: Path) -> list[Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
+        value = json.loads(file.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise UserError(f"{file} is not JSON: {error}") from None
     if isinstance(value, dict):
@@ -72,7 +72,7 @@ def _read_json(file: Path) -> list[Any]:
 
 def _read_jsonl(file: Path) -> list[Any]:
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

@@ -56,6 +56,23 @@ MISUSE = {
     "bootstrap seed": (["compare", "run", "run", "--bootstrap-seed", "-1"], "--bootstrap-seed"),
     "judge's patience": ([*JUDGE, "--timeout", "0"], "--timeout"),
     "point's patience": (["profile", "--method", "vanilla", "--timeout", "nan"], "--timeout"),
+    "seed twice": (["run", "--method", "vanilla", "--seeds", "0,1,0"], "--seeds names 0 2 times"),
+    "window twice": (["run", "--method", "vanilla", "--window", "8,8"], "--window names 8 2 times"),
+    "method twice": (["run", "--method", "vanilla,vanilla"], "--method names vanilla 2 times"),
+    "adapter for none": (["run", "--method", "vanilla", "--adapter", "run"], "vanilla loads none"),
+    "adapter for two": (
+        ["run", "--method", "token-write,multi-write", "--adapter", "run"],
+        "--adapter serves one trained method",
+    ),
+    "rows in a folder": (["run", "--method", "vanilla", "--rows", "run"], "run is a folder: --rows takes"),
+    "protocol of no task": (
+        ["run", "--method", "vanilla", "--protocol", "official"],
+        "--protocol is for MemoryAgentBench's rows",
+    ),
+    "prompts of no task": (
+        ["run", "--method", "vanilla", "--task", "locomo", "--prompts", "own"],
+        "--prompts is for MemoryAgentBench's rows",
+    ),
     "no mode": (["profile", "--method", "vanilla", "--modes", ","], "no mode"),
     "learning rate": ([*TRAIN, "--out", "t", "--lr", "nan"], "--lr"),
     "training into a file": ([*TRAIN, "--out", "file", "--steps", "1"], "cannot write to file"),

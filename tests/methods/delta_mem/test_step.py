@@ -23,6 +23,7 @@ from deltamem_eval.methods.delta_mem import (
 from deltamem_eval.methods.delta_mem.hooks import attachment_of, use_form
 from deltamem_eval.methods.delta_mem.ingest import ingest
 from deltamem_eval.methods.delta_mem.memory import LayerMemory
+from tiny import tiny_backbone
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig, GenerationConfig, StaticCache
 
@@ -35,7 +36,7 @@ CONFIGS = {
     "no-lambda": DeltaMemConfig(rank=7, state_update_mode="no_lambda", normalize_qk=False),
     "message": DeltaMemConfig(memory_write_granularity="message_mean", delta_heads=("q",)),
 }
-VOCABULARY = 97
+VOCABULARY = 258
 
 
 @pytest.fixture(autouse=True)
@@ -45,24 +46,10 @@ def _no_gradients() -> Iterator[None]:
 
 
 def tiny(config: DeltaMemConfig | None = None, attention: str = "sdpa") -> Any:
-    """A random Qwen3 of three layers; with a memory of random parameters where a config is given."""
-    torch.manual_seed(0)
-    shape = AutoConfig.for_model(
-        "qwen3",
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=12,
-        intermediate_size=40,
-        vocab_size=VOCABULARY,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=None,
-    )
-    model = AutoModelForCausalLM.from_config(shape, attn_implementation=attention).eval()
+    """A random Qwen3 that never ends a text; with a memory of random parameters where a config is given."""
+    model = tiny_backbone(256).model
+    model.set_attn_implementation(attention)
+    model.generation_config.eos_token_id = None
     if config is not None:
         remember(model, config)
     return model

@@ -50,6 +50,17 @@ def test_three_formats_give_the_same_episodes(name: str, tmp_path: Path) -> None
     assert len(list(task.episodes(0, 1))) == 1
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.jsonl"])
+def test_a_byte_order_mark_and_unusual_line_ends_inside_texts_are_no_damage(
+    name: str, tmp_path: Path
+) -> None:
+    told = row(context="0. Rome is in Italy.\u2028\x85Ann lives in Oslo.\n")
+    text = json.dumps(told, ensure_ascii=False)
+    (tmp_path / name).write_text(f"[{text}]" if name == "rows.json" else f"{text}\r\n", "utf-8-sig")
+    (read,) = load_rows(tmp_path / name)
+    assert read["context"] == told["context"]
+
+
 BAD = [
     ("rows.csv", b"", "must be a .json, .jsonl or .parquet"),
     ("none.json", None, "no such file"),
