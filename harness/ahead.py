@@ -29,13 +29,22 @@ class Ahead:
         self._kept: tuple[_Announced, ...] = ()
 
     def announce(self, texts: Iterable[str]) -> None:
-        """Begin to encode texts; those announced before the last announcement are forgotten."""
+        """Begin to encode texts, unless they were announced last; of announcements before that one all is
+        forgotten.
+        """
+        new = list(dict.fromkeys(texts))
+        if self._kept and self._kept[-1].texts.issuperset(new):
+            return
         if self._pool is None:
             self._own = copy.deepcopy(self._tokenizer)
             self._pool = ThreadPoolExecutor(1, "tokens")
-        new = list(dict.fromkeys(texts))
         announced = _Announced(frozenset(new), self._pool.submit(_encode_all, self._own, new))
         self._kept = (*self._kept[-1:], announced)
+
+    def wait(self) -> None:
+        """Wait until the last announcement's texts are encoded. Raises what encoding them raised."""
+        for announced in self._kept[-1:]:
+            announced.made.result()
 
     def encode(self, text: str) -> list[int]:
         """Token ids without special tokens: those made ahead, where the text was announced."""

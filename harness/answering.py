@@ -94,7 +94,13 @@ class CellWork:
     def _from_context(
         self, method: MemoryMethod, source: Episode, queries: Sequence[Query]
     ) -> Iterator[Event]:
-        tokens = self._backbone.length(source.context)
+        texts = [chunk.text for chunk in source.chunks]
+        try:
+            self._backbone.announce(texts, source.context, wait=True)  # so that no write's time holds it
+            tokens = self._backbone.length(source.context)
+        except Exception as error:  # a tokenizer may choke on a text
+            yield all_alike(queries, failure(error))
+            return
         yield Writing(tokens)
         began = time.perf_counter()
         try:

@@ -133,14 +133,17 @@ class Backbone:
         """Token ids of a text, without special tokens."""
         return self._ahead.encode(text)
 
-    def announce(self, texts: Sequence[str], context: str = "") -> None:
+    def announce(self, texts: Sequence[str], context: str = "", wait: bool = False) -> None:
         """Encode beside other work what will be asked for next.
 
-        context: a text whose `length` will be asked for; it is encoded for the first announcement only.
+        context: a text whose `length` will be asked for; it is encoded for the first announcement only. wait:
+        until all is encoded; what was announced just before is not encoded again.
         """
         new = [context] if context not in self._measured else []
         self._measured.add(context)
         self._ahead.announce([*texts, *new])
+        if wait:
+            self._ahead.wait()
 
     @lru_cache(maxsize=4096)  # noqa: B019 - a run holds one backbone, and asks for each context once a cell
     def length(self, text: str) -> int:

@@ -199,9 +199,10 @@ def run_cell(
         asked = [episode for episode in episodes if run.waiting(episode)]
         with Aside(thread=scores_aside(backbone)) as aside:
             for episode, following in zip(asked, [*asked[1:], None], strict=True):
-                _announce(backbone, following and run.source(following))
                 for event in work.ask(run.source(episode), run.waiting(episode)):
                     aside.do(run.take, episode, event, device)
+                    if isinstance(event, Wrote):
+                        _announce(backbone, following and run.source(following))
             effective = work.effective()
     finally:
         work.close()

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 
 from deltamem_eval.answering import Answered
+from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Answer, Episode, Query, Task
 from deltamem_eval.store import Sample
@@ -26,8 +27,7 @@ def make_sample(
 ) -> Sample:
     """The sample of one answer of a batch. device: the line that names where it was answered."""
     metadata = query.metadata
-    metrics = task.score(query, answer.text) if answer.status == "ok" else {}
-    broken = _not_numbers(metrics)
+    metrics, broken = _scored(task, query, answer)
     return Sample(
         episode=episode.id,
         query=query.id,
@@ -38,7 +38,7 @@ def make_sample(
         error=broken or answer.error,
         answer=answer.text,
         targets=list(query.targets),
-        metrics={} if broken else metrics,
+        metrics=metrics,
         prompt_hash=answer.prompt_hash,
         target_hash=hash_json(list(query.targets)),
         prompt_tokens=answer.prompt_tokens,
@@ -54,6 +54,20 @@ def make_sample(
         device=device,
         extras={name: metadata[name] for name in _EXTRAS if name in metadata},
     )
+
+
+def _scored(task: Task, query: Query, answer: Answer) -> tuple[dict[str, float], str | None]:
+    """The answer's metrics, none where it failed or cannot be scored, and why it cannot."""
+    if answer.status != "ok":
+        return {}, None
+    try:
+        metrics = task.score(query, answer.text)
+        broken = _not_numbers(metrics)
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in's scorer may raise anything; one answer must not end the run
+        return {}, f"the task's score raised {type(error).__name__}: {error}"
+    return ({} if broken else metrics), broken
 
 
 def _not_numbers(metrics: Mapping[str, float]) -> str | None:

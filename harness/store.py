@@ -106,6 +106,7 @@ class CellRecord(BaseModel):
     finished: str
 
 
+_ASKED = ("method", "control", "task", "window", "seed", "options", "limit")  # of a cell's identity
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "run": RunRecord,
     "context": ContextRecord,
@@ -160,8 +161,18 @@ class RunStore:
             write_atomic(self.path / "run.json", self.record.model_dump_json(indent=2) + "\n")
 
     def cell(self, identity: Mapping[str, Any]) -> CellStore:
-        """The cell of that identity, made or gone on with."""
+        """The cell of that identity, made or gone on with.
+
+        Raises UserError where the folder holds the same cell of other data, weights or prompts.
+        """
+        for record in self._finished:
+            check_unmixed(self.path, record.identity, identity)
         return CellStore(self.path / "cells" / cell_hash(identity), identity)
+
+    @cached_property
+    def _finished(self) -> list[CellRecord]:
+        """The cells that were finished when the folder was opened."""
+        return read_cell_records(self.path)
 
     def keep_contexts(self, episodes: Iterable[Episode]) -> None:
         """Add to `contexts.jsonl` what it does not hold yet of the episodes' contexts and questions."""
@@ -322,6 +333,18 @@ def same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> 
         raise UserError(
             f"{path} was made by other settings ({', '.join(fields)} differ: {name} was "
             f"{old.get(name)!r}, is {new.get(name)!r}): choose another --out"
+        )
+
+
+def check_unmixed(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Raises UserError where two cells of one folder are of the same request and still not the same."""
+    if any(old.get(name) != new.get(name) for name in _ASKED):
+        return
+    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    if fields:
+        raise UserError(
+            f"{path} was answered with other {', '.join(fields)} than now (a file, model or version has "
+            "changed since): choose another --out, or remove it"
         )
 
 

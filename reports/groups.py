@@ -112,6 +112,8 @@ def _load(
             settings[hash_json(setting)] = setting, record.effective
             runs[hash_json(setting)].append(f"{path.name}/{cell_hash(identity)}")
             records.append(record)
+    for key, members in found.items():
+        _check_once(members, str(settings[key][0]["method"]))
     if not found:
         raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
     groups = [
@@ -152,6 +154,22 @@ def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str
         raise UserError(f"{path} answered cell {cell} unlike a run before it: report them apart")
     seen[cell] = answers
     return known is None
+
+
+def _check_once(members: Members, method: str) -> None:
+    """Raises UserError for a question that a setting holds twice: of other data, another limit, or a newer
+    version of the task. It would count twice.
+    """
+    held: set[tuple[str, str, str]] = set()
+    for scope, sample in members:
+        task, _, seed = scope.rsplit("/", 2)
+        question = task, seed, sample.query
+        if question in held:
+            raise UserError(
+                f"{method} answered {sample.query} of task {task} (seed {seed}) twice, of other data or "
+                "under another --limit or version: report the runs apart"
+            )
+        held.add(question)
 
 
 def _order(group: Group) -> tuple[int, int, str, str]:

@@ -60,6 +60,17 @@ def test_the_last_two_announcements_are_encoded_once_and_by_the_thread() -> None
     assert tokenizer.seen[-1] == ("a", True), "forgotten, so encoded where it is asked for"
 
 
+def test_what_was_announced_last_is_not_encoded_again() -> None:
+    tokenizer = Recorder()
+    ahead = Ahead(tokenizer)
+    ahead.announce(["a", "b"])
+    ahead.announce(["b"])
+    ahead.wait()
+    assert tokenizer.seen == [("a", False), ("b", False)]
+    assert ahead.encode("a") == [1]
+    assert len(tokenizer.seen) == 2
+
+
 def test_what_the_thread_raises_is_raised_where_the_text_is_asked_for() -> None:
     class Broken(Recorder):
         def __deepcopy__(self, _: object) -> "Recorder":
@@ -70,6 +81,8 @@ def test_what_the_thread_raises_is_raised_where_the_text_is_asked_for() -> None:
 
     ahead = Ahead(Broken())
     ahead.announce(["a"])
+    with pytest.raises(ValueError, match="no such token"):
+        ahead.wait()
     with pytest.raises(ValueError, match="no such token"):
         ahead.encode("a")
 

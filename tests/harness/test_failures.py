@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from deltamem_eval.display import Display
+from deltamem_eval.errors import UserError
+from deltamem_eval.interface import Query
 from deltamem_eval.methods.vanilla import Vanilla
 from deltamem_eval.registry import METHODS
 from deltamem_eval.reports.summary import summary_table
@@ -67,6 +69,79 @@ def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: py
     assert rows["toy"]["accuracy"].value == 0.0
     lines = [json.loads(line) for file in (tmp_path / "run").rglob("samples.jsonl") for line in file.open()]
     assert {line["error"] for line in lines} == {None, "ZeroDivisionError: no room"}
+
+
+def test_a_score_that_raises_fails_its_question_alone(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RowsTask.score
+
+    def choking(task: RowsTask, query: Query, answer: str) -> dict[str, float]:
+        if query.id.endswith("q000"):
+            raise KeyError("odd answer")
+        return real(task, query, answer)
+
+    monkeypatch.setattr(RowsTask, "score", choking)
+    request = Request(
+        methods=("vanilla",),
+        model=str(place / "model"),
+        rows=str(place / "rows.json"),
+        windows=(20,),
+        controls=False,
+        device="cpu",
+    )
+    with Display(1, quiet=True) as display:
+        execute(check(request), tmp_path / "run", display)
+    ((record, samples),) = read_cells(tmp_path / "run")
+    assert record.samples == 2
+    assert {sample.query[-4:]: sample.status for sample in samples} == {"q000": "failed", "q001": "ok"}
+    assert samples[0].error == "the task's score raised KeyError: 'odd answer'"
+
+
+def test_rows_that_changed_under_a_run_s_folder_are_refused(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    (row,) = json.loads((place / "rows.json").read_text())
+    request = Request(
+        methods=("vanilla",),
+        model=str(place / "model"),
+        rows=str(file),
+        windows=(20,),
+        controls=False,
+        device="cpu",
+    )
+
+    def run(name: str, gold: str) -> None:
+        file.write_text(json.dumps([{**row, "answers": [[gold], ["9"]]}]))
+        with Display(1, quiet=True) as display:
+            execute(check(request), tmp_path / name, display)
+
+    run("run", "7")
+    before = sorted((tmp_path / "run").rglob("*"))
+    with pytest.raises(UserError, match=r"run was answered with other data than now .*: choose another"):
+        run("run", "8")
+    assert sorted((tmp_path / "run").rglob("*")) == before
+    run("other", "8")
+    with pytest.raises(UserError, match=r"vanilla answered rows/0/q000 .* twice.*report the runs apart"):
+        summary_table([tmp_path / "run", tmp_path / "other"])
+
+
+def test_a_trial_s_questions_do_not_count_twice(place: Path, tmp_path: Path) -> None:
+    (row,) = json.loads((place / "rows.json").read_text())
+    (tmp_path / "rows.json").write_text(json.dumps([row, row]))
+    for name, limit in (("trial", 1), ("whole", None)):
+        request = Request(
+            methods=("vanilla",),
+            model=str(place / "model"),
+            rows=str(tmp_path / "rows.json"),
+            windows=(20,),
+            limit=limit,
+            controls=False,
+            device="cpu",
+        )
+        with Display(1, quiet=True) as display:
+            execute(check(request), tmp_path / name, display)
+    with pytest.raises(UserError, match=r"twice, of other data or under another --limit"):
+        summary_table([tmp_path / "trial", tmp_path / "whole"])
 
 
 def test_a_score_that_is_no_number_fails_its_question(
