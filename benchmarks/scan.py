@@ -1,11 +1,15 @@
 """The chunked scan against the token loop; another form is another name in FORMS.
 
-Results are checked at every size first. Memory that training keeps is told by bytes a token, not timed.
+Results are checked at every size first. Memory that training keeps is told by bytes a token, not timed. The
+longest sequences are timed on two threads too, where there are two cores: the token loop gains nothing from
+them.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 import torch
@@ -20,7 +24,14 @@ REPEATS = {512: 25, 2048: 11, 8192: 5}  # by tokens: what is short is easily dis
 SIZES = [(tokens, heads) for tokens in (512, 2048, 8192) for heads in (1, 4)]
 PASSES = {"forward": False, "fwd+bwd": True}
 TARGETS = {"forward": 4.0, "fwd+bwd": 10.0}  # of every form but the first, where no more is promised
-PROMISED = {(8192, 1): {"forward": 40.0, "fwd+bwd": 80.0}, (8192, 4): {"forward": 10.0, "fwd+bwd": 50.0}}
+# By tokens, heads and threads.
+PROMISED = {
+    (8192, 1, 1): {"forward": 40.0, "fwd+bwd": 80.0},
+    (8192, 4, 1): {"forward": 10.0, "fwd+bwd": 50.0},
+    (8192, 1, 2): {"forward": 40.0, "fwd+bwd": 80.0},
+    (8192, 4, 2): {"forward": 20.0, "fwd+bwd": 50.0},
+}
+ON_TWO_CORES = [(8192, heads) for heads in (1, 4)]
 FORMS = ("naive", "chunked")  # the first is the reference, and what the others are held against
 
 
@@ -78,14 +89,42 @@ def rows() -> Iterator[Row]:
     for tokens, heads in SIZES:
         check(heads, tokens)
     for tokens, heads in SIZES:
-        case, size = inputs(heads, tokens), f"{tokens} tokens, {heads} head{'s' * (heads > 1)}"
-        for name, backward in PASSES.items():
-            work = {f"{form}: {size}, {name}": partial(once, case, form, backward) for form in FORMS}
-            targets = dict.fromkeys(work, PROMISED.get((tokens, heads), TARGETS)[name])
-            yield from held_against("scan", rounds(work, REPEATS[tokens]), next(iter(work)), targets=targets)
-        for what, count in zip(("kept", "peak"), training_bytes(case), strict=True):
+        yield from timed(tokens, heads, threads=1)
+        for what, count in zip(("kept", "peak"), training_bytes(inputs(heads, tokens)), strict=True):
             share = count / tokens
-            yield Row("scan", f"chunked: {size}, training", what, share, share, share, "B/token")
+            yield Row(
+                "scan", f"chunked: {size(tokens, heads)}, training", what, share, share, share, "B/token"
+            )
+    for tokens, heads in ON_TWO_CORES if len(os.sched_getaffinity(0)) > 1 else ():
+        with thread_count(2):
+            check(heads, tokens)
+            yield from timed(tokens, heads, threads=2)
+
+
+def timed(tokens: int, heads: int, threads: int) -> Iterator[Row]:
+    """Both passes in every form. threads: how many torch may use, for the rows' names and promises."""
+    case, promised = inputs(heads, tokens), PROMISED.get((tokens, heads, threads), TARGETS)
+    shown = size(tokens, heads) + (f", {threads} threads" if threads > 1 else "")
+    for name, backward in PASSES.items():
+        work = {f"{form}: {shown}, {name}": partial(once, case, form, backward) for form in FORMS}
+        targets = dict.fromkeys(work, promised[name])
+        yield from held_against("scan", rounds(work, REPEATS[tokens]), next(iter(work)), targets=targets)
+
+
+def size(tokens: int, heads: int) -> str:
+    """As rows name it."""
+    return f"{tokens} tokens, {heads} head{'s' * (heads > 1)}"
+
+
+@contextmanager
+def thread_count(count: int) -> Iterator[None]:
+    """Let torch use so many threads for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 if __name__ == "__main__":

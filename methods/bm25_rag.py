@@ -17,6 +17,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.passages import fitting, passage_size
 from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class Bm25Rag(MemoryMethod):
     Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller
     than 2048. top_k: passages at most. words: `split` (on white space, case kept, as MemoryAgentBench's
     baseline does) or `plain` (lower-cased letters and digits). order: `context` puts passages in the prompt
-    as they stood, `rank` best first. Passages that do not fit what is left of the window are passed over.
+    as they stood, `rank` best first. Passages that do not fit what is left of the window are passed over; a
+    chunk longer than the window is cut into passages that can be shown. Okapi's inverse document frequency is
+    rank-bm25's, which is 0 for a word in exactly half of the passages: among two or three passages it may
+    rank a matching one last.
     """
 
     name: ClassVar[str] = "bm25-rag"
@@ -62,7 +66,7 @@ class Bm25Rag(MemoryMethod):
         self._backbone = backbone
         self._prompts = PromptBuilder(backbone)
         self._window = window_size(backbone, settings.window)
-        self._passage_tokens = self.options["passage_tokens"] or _passage_size(self._window)
+        self._passage_tokens = self.options["passage_tokens"] or passage_size(self._window)
         self.reset()
 
     def reset(self) -> None:
@@ -73,14 +77,15 @@ class Bm25Rag(MemoryMethod):
 
     def write(self, chunk: Chunk) -> None:
         """Add the chunk to the last passage, or begin a new one where that would grow too long."""
-        size = len(self._backbone.encode(chunk.text))
         self._index = None
-        if self._sizes and self._sizes[-1] + size <= self._passage_tokens:
-            self._texts[-1] += chunk.text
-            self._sizes[-1] += size
-        else:
-            self._texts.append(chunk.text)
-            self._sizes.append(size)
+        for text in fitting(chunk.text, self._window, lambda piece: len(self._backbone.encode(piece))):
+            size = len(self._backbone.encode(text))
+            if self._sizes and self._sizes[-1] + size <= self._passage_tokens:
+                self._texts[-1] += text
+                self._sizes[-1] += size
+            else:
+                self._texts.append(text)
+                self._sizes.append(size)
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Retrieve for each question and answer from what was found."""
@@ -131,10 +136,6 @@ class Bm25Rag(MemoryMethod):
     def overhead(cls, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
         """Nothing is added."""
         return Overhead(0, 0)
-
-
-def _passage_size(window: int) -> int:
-    return 512 if window >= 2048 else max(window // 4, LEAST_WINDOW)
 
 
 class _Index:

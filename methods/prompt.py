@@ -98,11 +98,29 @@ class PromptBuilder:
         request = Request(tuple(self._backbone.encode(text)), query.max_new_tokens, query.stop)
         return Prompt(self.prefix(context), request)
 
+    def alone(self, text: str, task: str, room: int) -> tuple[int, ...]:
+        """Ids of a prompt that asks for a task on a text: of the text its end, so that all have `room`.
+
+        Raises ValueError where the task alone has more.
+        """
+        encode = self._backbone.encode
+        before, after = self._without
+        opening, closing = encode(before), encode(task + after)
+        left = room - len(opening) - len(closing)
+        if left < 0:
+            raise ValueError(f"a task of {len(opening) + len(closing)} tokens has no room in {room}")
+        ids = encode(text)
+        return (*opening, *ids[max(len(ids) - left, 0) :], *closing)
+
+    @property
+    def chats(self) -> bool:
+        """Whether the backbone has a chat template, so that an answer ends by itself."""
+        return bool(getattr(self._backbone.tokenizer, "chat_template", None))
+
     def answer_ids(self, text: str) -> list[int]:
         """Ids of an answer as it must end in a run: by the end of the turn in a chat, else by a newline."""
-        tokenizer = self._backbone.tokenizer
-        if getattr(tokenizer, "chat_template", None):
-            return [*self._backbone.encode(text), int(tokenizer.eos_token_id)]
+        if self.chats:
+            return [*self._backbone.encode(text), int(self._backbone.tokenizer.eos_token_id)]
         return self._backbone.encode(f" {text}\n")
 
     def room(self, query: Query) -> int:

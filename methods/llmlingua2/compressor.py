@@ -19,8 +19,11 @@ _SEQUENCE = 512  # the package pads every chunk to this many positions
 class Compressor(Protocol):
     """Text to compressed text."""
 
-    def __call__(self, text: str, target_tokens: int) -> str:
-        """Keep the words most worth keeping, about `target_tokens` backbone tokens of them."""
+    def __call__(self, text: str, target_tokens: int, forced: str) -> str:
+        """Keep the words most worth keeping, about `target_tokens` backbone tokens of them.
+
+        forced: characters that are always kept.
+        """
 
 
 class _Counter:
@@ -30,13 +33,11 @@ class _Counter:
         self.encode = encode
 
 
-def load_compressor(
-    classifier: str, encode: Callable[[str], list[int]], device: str, force_tokens: str
-) -> Compressor:
+def load_compressor(classifier: str, encode: Callable[[str], list[int]], device: str) -> Compressor:
     """A compressor from a hub name or a folder; random states are left as they were.
 
-    encode: the backbone's tokenizer. force_tokens: characters that are always kept. Raises UserError for a
-    model that is not to be had, is no classifier of two labels, or is of a family the package cannot read.
+    encode: the backbone's tokenizer. Raises UserError for a model that is not to be had, is no classifier of
+    two labels, or is of a family the package cannot read.
     """
     try:
         from llmlingua import PromptCompressor
@@ -63,14 +64,14 @@ def load_compressor(
 
     made = LocalCompressor()
 
-    def compress(text: str, target_tokens: int) -> str:
+    def compress(text: str, target_tokens: int, forced: str) -> str:
         if not text.strip():
             return text
         with random_states_kept():  # its data loader draws a seed for every text
             found = made.compress_prompt_llmlingua2(
                 [text],
                 target_token=target_tokens,
-                force_tokens=list(force_tokens),
+                force_tokens=list(forced),
                 drop_consecutive=True,
             )
         return tidy(found["compressed_prompt"], text)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 _TRIES = 6
+_AT_ONCE = 20  # times shorter that one go may make a text
 
 
 class LlmLingua2(MemoryMethod):
@@ -32,9 +33,12 @@ class LlmLingua2(MemoryMethod):
 
     Options. classifier: a token classifier with labels drop and keep, by hub name (Microsoft's:
     microsoft/llmlingua-2-xlm-roberta-large-meetingbank) or folder; `embedded` is a tiny one trained on the
-    embedded world, which is not Microsoft's. force_tokens: characters always kept. The package keeps words
-    above a percentile in each chunk of 510 tokens (the paper ranks them over the whole text); the target is
-    lowered until the compressed text fits, and what still does not is cut at its beginning.
+    embedded world, which is not Microsoft's. force_tokens: characters always kept, while all of them take at
+    most half of the window; else line ends alone, and where even they take more, none: the package gives what
+    is forced the highest rank, and nothing else would be left. It keeps words above a percentile in each
+    chunk of 510 tokens (the paper ranks them over the whole text), in whole per cents, so that less than a
+    twentieth is kept in several goes. The target is lowered until the compressed text fits, and what still
+    does not is cut at its beginning.
     """
 
     name: ClassVar[str] = "llmlingua2"
@@ -62,7 +66,6 @@ class LlmLingua2(MemoryMethod):
             classifier_path(self.options["classifier"]),
             backbone.encode,
             str(backbone.device),
-            self.options["force_tokens"],
         )
         self.reset()
 
@@ -90,17 +93,31 @@ class LlmLingua2(MemoryMethod):
 
     def _compressed(self, text: str) -> str:
         """The text itself where it fits, else compressed until it does, or nearly so."""
-        target = self._size
-        if self._backbone.length(text) <= target:
+        target, length = self._size, self._backbone.length(text)
+        if length <= target:
             return text
+        forced = self._forced(text)
+        while length > self._size * _AT_ONCE:
+            text, before = self._compress(text, length // _AT_ONCE, forced), length
+            length = self._backbone.length(text)
+            if length >= before:
+                break
         shorter = text
         for _ in range(_TRIES):
-            shorter = self._compress(text, max(target, 1))
+            shorter = self._compress(text, max(target, 1), forced)
             length = self._backbone.length(shorter)
             if length <= self._size:
                 break
             target = max(int(target * self._size / length * 0.98), 1)
         return shorter
+
+    def _forced(self, text: str) -> str:
+        """The characters to keep always in this text."""
+        wanted = self.options["force_tokens"]
+        for forced in (wanted, "\n" if "\n" in wanted else ""):
+            if 2 * sum(map(text.count, forced)) <= self._size:
+                return str(forced)
+        return ""
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer from the compressed text, which is read once however many questions there are."""

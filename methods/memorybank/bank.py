@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,7 +20,7 @@ class Piece:
     """One thing to remember: a turn, or the summary of a day.
 
     day: number of the day it was written. strength: 1 plus the number of recalls. recalled: day of the last
-    recall, or of writing.
+    recall, or of writing. dated: the day's date as the task gives it, empty where it gives none.
     """
 
     kind: str
@@ -28,6 +28,14 @@ class Piece:
     text: str
     strength: int = 1
     recalled: int = 0
+    dated: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The line that stands above it in a prompt; empty without a date."""
+        if not self.dated:
+            return ""
+        return f"Summary of {self.dated}:\n" if self.kind == SUMMARY else f"Conversation on {self.dated}:\n"
 
 
 def retention(days: int, strength: int, curve: Curve) -> float:
@@ -82,6 +90,18 @@ class Bank:
                     return sorted(found)
                 found.append(day[neighbour])
         return sorted(found)
+
+    def rendered(self, indices: Iterable[int]) -> list[str]:
+        """Pieces by day as they stand in a prompt, a heading above the first of each day and kind."""
+        shown: list[str] = []
+        above = ""
+        for index in sorted(indices, key=lambda number: (self.pieces[number].day, number)):
+            piece = self.pieces[index]
+            if piece.heading not in ("", above):
+                above = piece.heading
+                shown.append(above)
+            shown.append(piece.text)
+        return shown
 
     def recall(self, indices: Sequence[int], day: int) -> None:
         """Strengthen what was recalled on a day."""

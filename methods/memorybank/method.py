@@ -19,6 +19,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.passages import fitting
 from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ _CHOICES = {"summaries": ("backbone", "none"), "curve": ("paper", "code")}
 class MemoryBank(MemoryMethod):
     """Turns and daily summaries, the nearest ones by embedding put into the prompt by date.
 
-    A turn is one chunk. Its day is the chunk's session; where a task has none, every session_tokens of
-    context make a pseudo-day. Options. top_k: pieces retrieved. neighbour_chars: a hit grows by its
-    neighbours of the same day up to that length. summaries: `backbone` writes daily summaries, a history and
-    a portrait; `none` leaves them out. embedder: `backbone`, or a sentence-transformers model's name.
-    forgetting: each new day drops what was not recalled, with probability 1 - R; curve: R = exp(-t/S) of the
-    `paper`, or exp(-tS/5) of the authors' `code`. A new turn recalls what it resembles.
+    A turn is one chunk, or a passage of one that the window cannot hold. Its day is its session, which
+    stands above it in the prompt and before it where it is embedded; where a task has none, every
+    session_tokens of context make a pseudo-day. Options. top_k: pieces retrieved. neighbour_chars: a hit
+    grows by its neighbours of the same day up to that length. summaries: `backbone` writes daily summaries, a
+    history and a portrait; `none` leaves them out. embedder: `backbone` (the mean of its last states, where
+    the authors have all-MiniLM-L6-v2), or a sentence-transformers model's name. forgetting: each new day
+    drops what was not recalled, with probability 1 - R; curve: R = exp(-t/S) of the `paper`, or exp(-tS/5) of
+    the authors' `code`. A new turn recalls what it resembles.
 
     With real dates as sessions (ISO 8601), days are counted between them; else every session is a day.
     """
@@ -86,7 +89,8 @@ class MemoryBank(MemoryMethod):
 
     def write(self, chunk: Chunk) -> None:
         """Append a turn."""
-        self._turns.append((chunk.text, chunk.session))
+        for text in fitting(chunk.text, self._window, self._backbone.length):
+            self._turns.append((text, chunk.session))
         self._settled = None
 
     def _days(self) -> list[int]:
@@ -109,20 +113,30 @@ class MemoryBank(MemoryMethod):
         if self._settled is not None:
             return self._settled
         bank, days = Bank(), self._days()
-        vectors = self._embed([text for text, _ in self._turns])
+        pieces = [
+            Piece(TURN, day, text, recalled=day, dated=session or "")
+            for (text, session), day in zip(self._turns, days, strict=True)
+        ]
+        vectors = self._embed([piece.heading + piece.text for piece in pieces])
         rng = Random(f"forgetting/{self._seed}")
-        for number, ((text, _), day) in enumerate(zip(self._turns, days, strict=True)):
+        for number, (piece, day) in enumerate(zip(pieces, days, strict=True)):
             if self.options["forgetting"]:
                 if number and day != days[number - 1]:
                     bank.forget(day, self.options["curve"], rng)
                 bank.recall(bank.nearest(vectors[number], self.options["top_k"]), day)
-            bank.add(Piece(TURN, day, text, recalled=day), vectors[number])
+            bank.add(piece, vectors[number])
         made = EMPTY
         if self.options["summaries"] == "backbone" and self._turns:
             made = self._summarise(self._texts_by_day(days))
-            listed = [(day, text) for day, text in made.days.items() if text.strip()]
-            for (day, text), vector in zip(listed, self._embed([text for _, text in listed]), strict=True):
-                bank.add(Piece(SUMMARY, day, f"{text}\n", recalled=day), vector)
+            dates = {piece.day: piece.dated for piece in pieces}
+            summaries = [
+                Piece(SUMMARY, day, f"{text}\n", recalled=day, dated=dates[day])
+                for day, text in made.days.items()
+                if text.strip()
+            ]
+            embedded = self._embed([piece.heading + piece.text for piece in summaries])
+            for piece, vector in zip(summaries, embedded, strict=True):
+                bank.add(piece, vector)
         self._settled = bank, made
         return self._settled
 
@@ -150,20 +164,21 @@ class MemoryBank(MemoryMethod):
         shown: set[int] = set()
         for hit in bank.nearest(self._embed([question])[0], self.options["top_k"]):
             for group in (bank.around(hit, self.options["neighbour_chars"]), [hit]):
-                new = [index for index in group if index not in shown]
-                size = sum(self._backbone.length(bank.pieces[index].text) for index in new)
-                if size <= budget:
-                    shown.update(new)
-                    budget -= size
+                if self._size_of(bank, shown.union(group)) <= budget:
+                    shown.update(group)
                     break
+        budget -= self._size_of(bank, shown)
         opening = []
         for text in (made.portrait, made.history):
             size = self._backbone.length(f"{text}\n")
             if text.strip() and size <= budget:
                 opening.append(f"{text}\n")
                 budget -= size
-        ordered = sorted(shown, key=lambda index: (bank.pieces[index].day, index))
-        return [*opening, *(bank.pieces[index].text for index in ordered)]
+        return [*opening, *bank.rendered(shown)]
+
+    def _size_of(self, bank: Bank, indices: set[int]) -> int:
+        """Tokens of pieces as they stand in a prompt."""
+        return sum(self._backbone.length(text) for text in bank.rendered(indices))
 
     def snapshot(self) -> Snapshot:
         """The turns; everything else follows from them."""
@@ -199,12 +214,13 @@ class MemoryBank(MemoryMethod):
 
     @classmethod
     def label(cls, options: Mapping[str, Any]) -> str:
-        """Says that summaries are left out, and which embedder of its own is used."""
+        """Says which embedder is used, and whether summaries are left out."""
         merged = {**cls.defaults, **options}
-        said = ["no summaries"] if merged["summaries"] == "none" else []
-        if merged["embedder"] != cls.defaults["embedder"]:
-            said.append(f"embedder {Path(merged['embedder']).name}")
-        return f"{cls.name} ({', '.join(said)})" if said else cls.name
+        own = merged["embedder"] == cls.defaults["embedder"]
+        said = ["backbone as embedder" if own else f"embedder {Path(merged['embedder']).name}"]
+        if merged["summaries"] == "none":
+            said.append("no summaries")
+        return f"{cls.name} ({', '.join(said)})"
 
 
 def _calendar(sessions: list[str]) -> dict[str, int] | None:

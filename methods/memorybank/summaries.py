@@ -31,34 +31,37 @@ EMPTY = Summaries({}, {}, "", "")
 class Summariser:
     """Two generations a day and two over all days; a day that did not change is not summarised again.
 
-    calls: generations so far.
+    A backbone with a chat template is asked in it; any other continues the text up to an empty line. calls:
+    generations so far.
     """
 
     def __init__(self, backbone: Backbone, new_tokens: int) -> None:
+        from deltamem_eval.methods.prompt import PromptBuilder
+
         self._backbone = backbone
+        self._prompts = PromptBuilder(backbone)
         self._new_tokens = min(new_tokens, backbone.positions // 8)
-        self._known: dict[str, str] = {}
+        self._known: dict[tuple[str, str], str] = {}
         self.calls = 0
 
     def __call__(self, days: dict[int, str]) -> Summaries:
         """Summaries of days, each the day's whole text."""
-        events = self._each([text + _DAY for text in days.values()])
-        traits = self._each([text + _PERSON for text in days.values()])
-        history = self._each(["\n".join(events) + _HISTORY])[0] if events else ""
-        portrait = self._each(["\n".join(traits) + _PORTRAIT])[0] if traits else ""
+        events = self._each(list(days.values()), _DAY)
+        traits = self._each(list(days.values()), _PERSON)
+        history = self._each(["\n".join(events)], _HISTORY)[0] if events else ""
+        portrait = self._each(["\n".join(traits)], _PORTRAIT)[0] if traits else ""
         by_day = [dict(zip(days, texts, strict=True)) for texts in (events, traits)]
         return Summaries(by_day[0], by_day[1], history, portrait)
 
-    def _each(self, prompts: Sequence[str]) -> list[str]:
+    def _each(self, texts: Sequence[str], task: str) -> list[str]:
+        """The task done for every text; of one longer than the positions, for its end."""
         from deltamem_eval.backbone import Request
 
-        new = list(dict.fromkeys(prompt for prompt in prompts if prompt not in self._known))
-        room = self._backbone.positions - self._new_tokens
-        # Of a day longer than the positions its end is summarised.
-        requests = [
-            Request(tuple(self._backbone.encode(prompt)[-room:]), self._new_tokens, ("\n",)) for prompt in new
-        ]
+        new = [text for text in dict.fromkeys(texts) if (task, text) not in self._known]
+        room, stop = self._backbone.positions - self._new_tokens, () if self._prompts.chats else ("\n\n",)
+        requests = [Request(self._prompts.alone(text, task, room), self._new_tokens, stop) for text in new]
         self.calls += len(requests)
         results = self._backbone.generate(requests)
-        self._known.update(zip(new, (result.text for result in results), strict=True))
-        return [self._known[prompt] for prompt in prompts]
+        found = zip(new, results, strict=True)
+        self._known.update(((task, text), result.text.strip()) for text, result in found)
+        return [self._known[task, text] for text in texts]

@@ -55,7 +55,7 @@ def test_the_classifier_is_small_and_logs_its_training(classifier: Path) -> None
     assert rows[-1]["step"] == 3
 
 
-@pytest.mark.parametrize("window", [0, 1, 40, 300, 2000])
+@pytest.mark.parametrize("window", [0, 16, 40, 300, 2000])
 def test_the_compressed_text_fits_the_window_and_comes_from_the_context(
     window: int, classifier: Path
 ) -> None:
@@ -74,6 +74,36 @@ def test_the_compressed_text_fits_the_window_and_comes_from_the_context(
     if window == 300:
         assert set(answer.visible.split()) <= set(whole.split())
         assert len(answer.visible) > 100
+
+
+def test_forced_characters_never_crowd_out_the_words(classifier: Path) -> None:
+    """The package ranks them first: where they take the whole budget it keeps nothing else."""
+    made = method(20, classifier)
+    assert made._forced("".join(LINES)) == "", "twenty line ends are more than half of twenty tokens"
+    made.snapshot()
+    assert made._backbone.decode(made._window.ids).strip(" \n")
+    assert method(40, classifier)._forced("".join(LINES)) == "\n?!."
+    assert method(40, classifier)._forced("one. two. three.\n" * 10) == "\n"
+
+
+def test_much_stronger_compression_goes_in_steps(classifier: Path) -> None:
+    made = method(16, classifier)
+    for index in range(40):
+        for line in LINES:
+            made.write(Chunk(line, index))
+    goes: list[float] = []
+    compress = made._compress
+
+    def counted(text: str, target_tokens: int, forced: str) -> str:
+        goes.append(made._backbone.length(text) / target_tokens)
+        return compress(text, target_tokens, forced)
+
+    made._compress = counted
+    made.snapshot()
+    assert made._backbone.length("".join(made._texts)) > 1000 * 16
+    assert len(goes) > 2
+    assert all(go <= 21 for go in goes[:2])
+    assert made._backbone.decode(made._window.ids).strip(" \n")
 
 
 def test_random_states_are_left_as_they_were(classifier: Path) -> None:

@@ -5,11 +5,13 @@ from random import Random
 
 import pytest
 import torch
+from deltamem_eval.backbone import Continuation, Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.memorybank.bank import SUMMARY, TURN, Bank, Piece, retention
 from deltamem_eval.methods.memorybank.embed import BackboneEmbedder
 from deltamem_eval.methods.memorybank.method import MemoryBank
+from deltamem_eval.methods.memorybank.summaries import Summariser
 from tiny import tiny_backbone
 
 
@@ -72,7 +74,25 @@ def test_the_text_asked_for_is_retrieved_with_its_day_in_order() -> None:
         made.write(Chunk(text, index, session=f"2024-01-0{3 + index}"))
     (answer,) = made.answer([Query("q", texts[0], ("3",), metadata={"question": texts[0]})])
     assert answer.visible is not None
-    assert answer.visible.startswith(texts[0])
+    assert answer.visible.startswith(f"Conversation on 2024-01-03:\n{texts[0]}Conversation on 2024-01-0")
+
+
+def test_a_day_s_date_stands_once_above_its_turns_and_counts_in_the_budget() -> None:
+    texts = [f"the amber gate is {number}\n" for number in range(3)]
+    query = Query("q", texts[0], ("3",), metadata={"question": texts[0]})
+    heading = "Conversation on 2024-01-03:\n"
+    for window, wanted in (
+        (200, heading + texts[0] + texts[1]),
+        (len(heading + texts[0]), heading + texts[0]),
+    ):
+        made = method(window, summaries="none", neighbour_chars=0, top_k=2)
+        for index, text in enumerate(texts[:2]):
+            made.write(Chunk(text, index, session="2024-01-03"))
+        (answer,) = made.answer([query])
+        assert answer.visible == wanted
+    made = method(200, summaries="none", neighbour_chars=0, top_k=1)
+    made.write(Chunk(texts[0], 0))
+    assert made.answer([query])[0].visible == texts[0], "no date is made up"
 
 
 def test_days_come_from_dates_sessions_or_tokens() -> None:
@@ -104,6 +124,35 @@ def test_summaries_are_written_once_a_day_and_shown() -> None:
     bank, summaries = made._settle()
     shown = [piece for piece in bank.pieces if piece.kind == SUMMARY]
     assert len(shown) == sum(bool(text.strip()) for text in summaries.days.values())
+
+
+def test_summaries_of_several_lines_are_kept_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone()
+    backbone.tokenizer.chat_template = "{% for m in messages %}<{{ m.content }}>{% endfor %}"
+    asked: list[Request] = []
+
+    def generate(requests: list[Request]) -> list[Continuation]:
+        asked.extend(requests)
+        return [Continuation("\nIn short:\n\n- Ann moved to Oslo\n", 9) for _ in requests]
+
+    monkeypatch.setattr(backbone, "generate", generate)
+    made = Summariser(backbone, 40)({0: "Ann: I live in Oslo now\n"})
+    assert made.days[0] == made.portrait == "In short:\n\n- Ann moved to Oslo"
+    assert all(request.stop == () for request in asked)
+    text = backbone.decode(list(asked[0].ids))
+    assert text.startswith("<Ann: I live in Oslo now\n")
+    assert text.endswith(">")
+
+
+def test_a_backbone_without_a_chat_template_stops_at_an_empty_line_and_reads_a_day_s_end() -> None:
+    backbone = tiny_backbone(positions=128)
+    asked: list[Request] = []
+    generate = backbone.generate
+    backbone.generate = lambda requests: asked.extend(requests) or generate(requests)
+    Summariser(backbone, 40)({0: "0123456789" * 30 + "end\n"})
+    assert {request.stop for request in asked} == {("\n\n",)}
+    assert len(asked[0].ids) == 128 - 16
+    assert "end\n\nThe events" in backbone.decode(list(asked[0].ids))
 
 
 def test_forgetting_is_seeded_and_leaves_less() -> None:
