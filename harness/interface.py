@@ -110,7 +110,10 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Overhead:
-    """Parameters a method adds: `trainable` are learnt, `stored` are kept on disk and in memory."""
+    """Parameters added to the backbone: `trainable` are learnt, `stored` are kept on disk and in memory.
+
+    A model that stands apart, such as a classifier or an embedder, is not counted.
+    """
 
     trainable: int
     stored: int

@@ -53,6 +53,7 @@ def parameter_table(name: str, shape: ModelShape) -> Table:
             notes.append(_mismatch(method, printed, printed.added / shape.parameters))
     if not rows:
         raise UserError("no method is registered: the package is not installed as it should be")
+    notes.append("A model that stands apart, LLMLingua-2's classifier or an embedder, is not counted.")
     caption = (
         f"Added parameters on {name}: {shape.parameters:,} parameters of its own, tied weights counted once."
     )
