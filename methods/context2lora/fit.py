@@ -13,21 +13,24 @@ if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.methods.context2lora.lora import Lora
 
+Pair = tuple[Sequence[int], Sequence[int]]
+
 _WARMUP = 0.1
-_ANSWER = 512
+_TOKENS = 4096  # of a forward, padding included: whole passages go through the backbone a few at a time
 
 
 def fit_pairs(
     backbone: Backbone,
     lora: Lora,
-    pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
+    pairs: Sequence[Pair],
     steps: int,
     batch: int,
     lr: float,
     seed: int,
 ) -> float:
-    """AdamW on `pairs` (prompt ids, answer ids), loss on the answers; the last loss.
+    """AdamW on `pairs` (prompt ids, answer ids), loss on the answers, which are learnt whole; the last loss.
 
+    batch: pairs an update. Each pair must have an answer token and fit the backbone's positions.
     Raises FloatingPointError where the loss is not finite: the context then counts as failed.
     """
     import torch
@@ -41,12 +44,36 @@ def fit_pairs(
             for group in optimiser.param_groups:
                 group["lr"] = lr * rate(step, settings)
             chosen = [pairs[rng.randrange(len(pairs))] for _ in range(batch)]
-            loss = answer_loss(backbone.model, *answer_batch(chosen, _ANSWER, backbone.device))
-            value = float(loss.detach())
+            optimiser.zero_grad(set_to_none=True)
+            value = _backward(backbone, chosen)
             if not math.isfinite(value):
                 raise FloatingPointError(f"the loss of the context's adapter became {value} at step {step}")
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
             optimiser.step()
     return value
+
+
+def _backward(backbone: Backbone, pairs: Sequence[Pair]) -> float:
+    """Add the gradient of the mean loss of all the pairs' answer tokens, group by group; that loss."""
+    whole, total = sum(len(answer) for _, answer in pairs), 0.0
+    for group in groups(pairs):
+        count = sum(len(answer) for _, answer in group)
+        batch = answer_batch(group, count, backbone.device)
+        loss = answer_loss(backbone.model, *batch) * (count / whole)
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += float(loss.detach())
+    return total
+
+
+def groups(pairs: Sequence[Pair], most: int = _TOKENS) -> list[list[Pair]]:
+    """Pairs of like length together, at most `most` tokens with padding in each group, or a single pair."""
+    made: list[list[Pair]] = [[]]
+    for pair in sorted(pairs, key=_length):
+        if made[-1] and (len(made[-1]) + 1) * _length(pair) > most:
+            made.append([])
+        made[-1].append(pair)
+    return made
+
+
+def _length(pair: Pair) -> int:
+    return len(pair[0]) + len(pair[1])

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TARGETS = "q_proj,k_proj,v_proj,o_proj"
+_ANSWER = 512  # tokens of an answer that are learnt
+_COUNTS = ("rank", "steps", "label_steps", "batch", "questions", "passage_tokens")
 _KEPT = 16  # fitted adapters kept in memory, by content
 
 
@@ -37,8 +39,12 @@ class Context2Lora(MemoryMethod):
     written by the backbone, and an adapter is fitted to them; the prompt holds the window, so with window 0
     the adapter alone knows the context.
 
-    Options of per-context: steps, batch, lr, questions (asked of the backbone for each passage),
-    passage_tokens. rank and targets hold for both; a trained folder brings its own.
+    Options of per-context. steps: updates; label_steps: updates where most pairs are labelled examples.
+    batch: pairs an update. lr. questions: asked of the backbone about each passage. passage_tokens: the most
+    a passage has; one whose questions cannot be read is learnt whole, as plain text, and reported. rank and
+    targets hold for both modes; a trained folder brings its own. Unlike Back et al. 2026, whose adapters are
+    of rank 4 on all linear layers with dropout 0.1, both modes have those of the table, without dropout, and
+    passages are asked about once and directly, without a summary.
     """
 
     name: ClassVar[str] = "context2lora"
@@ -50,6 +56,7 @@ class Context2Lora(MemoryMethod):
         "rank": 8,
         "targets": TARGETS,
         "steps": 150,
+        "label_steps": 600,
         "batch": 32,
         "lr": 5e-4,
         "questions": 20,
@@ -68,6 +75,9 @@ class Context2Lora(MemoryMethod):
             raise UserError(
                 f"option mode of context2lora must be static or per-context, not {self.options['mode']!r}"
             )
+        for name in _COUNTS:
+            if self.options[name] < 1:
+                raise UserError(f"option {name} of context2lora must be at least 1, not {self.options[name]}")
         self._backbone, self._seed = backbone, settings.seed
         self._per_context = self.options["mode"] == "per-context"
         self._prompts = PromptBuilder(backbone)
@@ -129,18 +139,17 @@ class Context2Lora(MemoryMethod):
         self._lora.set_state(self._blank)
         if not self._texts:
             return self._lora.state(), None
-        made = pairs_of(
-            self._backbone, self._passages(), self.options["questions"], self._backbone.positions // 4
-        )
-        ids = [self._ids(question, answer) for question, answer in made.pairs]
         options = self.options
-        fit_pairs(
-            self._backbone, self._lora, ids, options["steps"], options["batch"], options["lr"], self._seed
-        )
+        text = "".join(self._texts)
+        made = pairs_of(self._backbone, self._prompts, text, options["questions"], options["passage_tokens"])
+        ids = [pair for pair in (self._ids(*made_pair) for made_pair in made.pairs) if pair[1]]
+        steps = options["label_steps"] if made.mostly_labelled else options["steps"]
+        if ids:
+            fit_pairs(self._backbone, self._lora, ids, steps, options["batch"], options["lr"], self._seed)
         if made.malformed:
             self._backbone.notices.append(
-                f"context2lora: the backbone's questions could not be read for {made.malformed} passages, "
-                "which were learnt as plain text"
+                f"context2lora: the backbone's questions could not be read for {made.malformed} of "
+                f"{made.passages} passages, which were learnt as plain text"
             )
         return self._lora.state(), made
 
@@ -152,20 +161,7 @@ class Context2Lora(MemoryMethod):
             return ids[:1], ids[1:]
         prompt = self._prompts.build((), Query("", question, ())).request.ids
         room = positions // 2
-        return list(prompt[-room:]), self._prompts.answer_ids(answer)[:room]
-
-    def _passages(self) -> list[str]:
-        """The context in passages of whole chunks, short enough to ask about."""
-        most = min(self.options["passage_tokens"], self._backbone.positions // 2)
-        passages, held = [""], 0
-        for text in self._texts:
-            size = self._backbone.length(text)
-            if passages[-1] and held + size > most:
-                passages.append("")
-                held = 0
-            passages[-1] += text
-            held += size
-        return passages
+        return list(prompt[-room:]), self._prompts.answer_ids(answer)[: min(room, _ANSWER)]
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Answer with the adapter on, from the window."""

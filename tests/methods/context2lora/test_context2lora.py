@@ -9,7 +9,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.context2lora.lora import Lora, lora_parameters
 from deltamem_eval.methods.context2lora.method import Context2Lora
-from deltamem_eval.methods.context2lora.pairs import labelled_pairs, parse_pairs
+from deltamem_eval.methods.context2lora.pairs import parse_pairs
 from deltamem_eval.overhead import ModelShape
 from tiny import tiny_backbone
 
@@ -20,13 +20,6 @@ QWEN3_4B = ModelShape("qwen3", 2560, 36, 32, 8, 128, 9728, 151936, True, False, 
 def test_the_paper_s_count_two_ways() -> None:
     assert lora_parameters(QWEN3_4B, 8, TARGETS) == 5_898_240
     assert lora_parameters(QWEN3_4B, 16, ("q_proj", "v_proj")) == 5_898_240
-
-
-def test_labelled_lines_become_pairs_and_the_rest_is_kept() -> None:
-    lines = [" where is my card label : 12", "what now? label: 7 ", "nothing here", "label: 3"]
-    pairs, others = labelled_pairs(lines)
-    assert pairs == [(" where is my card label :", "12"), ("what now? label:", "7")]
-    assert others == ["nothing here", "label: 3"]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +41,7 @@ def asked(text: str) -> Query:
 
 
 def per_context(steps: int = 60) -> Context2Lora:
-    options = {"mode": "per-context", "steps": steps, "batch": 4, "lr": 1e-2}
+    options = {"mode": "per-context", "steps": 1, "label_steps": steps, "batch": 4, "lr": 1e-2}
     return Context2Lora(tiny_backbone(), MethodSettings(0, options=options))
 
 
@@ -78,10 +71,10 @@ def test_labels_are_learnt_by_the_adapter_alone_and_nothing_stays_behind() -> No
 
 
 def test_a_passage_nobody_can_ask_about_is_learnt_as_text_and_reported() -> None:
-    method = per_context(steps=2)
+    method = per_context()
     method.write(Chunk("plain text without any label\n", 0))
     method.answer([asked("plain")])
-    assert "could not be read for 1 passages" in method._backbone.notices[-1]
+    assert "could not be read for 1 of 1 passages" in method._backbone.notices[-1]
     method.close()
 
 
