@@ -25,6 +25,14 @@ class MemGen(Vanilla):
     only where that says so. Options. most: weaves inside an answer, -1 takes what the folder was trained
     with. cached: false reads everything again at every step, as the authors' code does once its weaves are
     spent. A weave that would leave the model's positions is not made. Questions are answered one at a time.
+
+    What differs from the paper (arXiv 2509.24704). `deltamem-eval train memgen` trains the weaver alone, the
+    authors' published "weaver-sft": their reinforcement learning of the trigger is not here, and a folder
+    made here weaves at every place. The trigger's adapter and head are there untrained and are counted among
+    the trainable parameters, as in the 46.20M of δ-mem's table. Adapters are of rank 8 on all linear layers,
+    which gives that count; MemGen's own are of rank 16 on q and v with dropout 0.1, and here there is none.
+    Rate and batch are δ-mem's recipe (2e-4, 32), not MemGen's (1e-5, 4), and prompts are in the backbone's
+    own chat template.
     """
 
     name: ClassVar[str] = "memgen"

@@ -1,7 +1,9 @@
 """Training MemGen's weaver: cross-entropy on the answer through the frozen reasoner (arXiv 2509.24704).
 
 Latents are woven at the prompt's end and at the first delimiters inside the answer; what follows a weave is
-predicted from its last latent. The trigger is not trained: a folder made here weaves at every place.
+predicted from its last latent. The trigger is not trained (the authors do so by reinforcement learning):
+its parameters are saved as they were drawn and counted, and a folder made here weaves at every place. Unlike
+the authors' adapters these have no dropout.
 """
 
 from __future__ import annotations
