@@ -19,8 +19,10 @@ class MlpMemoryMethod(Vanilla):
     """The context in the prompt as vanilla has it; a trained network's distribution is mixed into each token.
 
     Option weight: λ of the mixture; -1 takes the one the folder was tuned to. The memory holds a training
-    corpus and nothing of the context at hand. Parameters are counted for as many blocks as the backbone has
-    layers, as the paper's table does; option blocks changes the count of `overhead`, never a loaded network.
+    corpus and nothing of the context at hand. It is trained and stored in float32 and answers in the type of
+    a bfloat16 or float16 backbone; probabilities are mixed in float32. Parameters are counted for as many
+    blocks as the backbone has layers, as the paper's table does; option blocks changes the count of
+    `overhead`, never a loaded network.
     """
 
     name: ClassVar[str] = "mlp-memory"
@@ -30,7 +32,7 @@ class MlpMemoryMethod(Vanilla):
     defaults: ClassVar[Mapping[str, Any]] = {"weight": -1.0, "blocks": 0}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
-        from deltamem_eval.methods.mlp_memory.model import check_fit, load_mlp
+        from deltamem_eval.methods.mlp_memory.model import check_fit, inference_dtype, load_mlp
         from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
         from deltamem_eval.methods.options import merge_options
 
@@ -42,7 +44,7 @@ class MlpMemoryMethod(Vanilla):
             raise UserError("mlp-memory needs trained weights: give --adapter FOLDER")
         plain = MethodSettings(settings.window, settings.seed)
         super().__init__(backbone, plain)
-        memory = load_mlp(settings.adapter)
+        memory = load_mlp(settings.adapter, inference_dtype(backbone.model.dtype))
         shape = backbone.shape()
         check_fit(memory.config, shape.hidden, shape.vocab, shape.layers)
         self._memory = memory.to(backbone.device).eval().requires_grad_(False)

@@ -67,8 +67,11 @@ class MlpMemory(nn.Module):
             raise UserError(f"cannot write to {folder}: {error.strerror or error}") from None
 
 
-def load_mlp(folder: str | Path) -> MlpMemory:
-    """The network in a folder. Raises UserError where it is missing, damaged, or its sizes disagree."""
+def load_mlp(folder: str | Path, dtype: torch.dtype = torch.float32) -> MlpMemory:
+    """The network in a folder, its weights in `dtype` whatever they are stored in.
+
+    Raises UserError where it is missing, damaged, or its sizes disagree.
+    """
     from safetensors.torch import load_file
 
     place = Path(folder)
@@ -80,7 +83,9 @@ def load_mlp(folder: str | Path) -> MlpMemory:
         raise UserError(f"no MLP memory in {folder}: it needs {CONFIG_FILE} and {WEIGHTS_FILE}") from None
     except Exception as error:  # json, safetensors and the dataclass raise their own kinds
         raise UserError(f"the MLP memory in {folder} is damaged: {error}") from error
-    model = MlpMemory(config)
+    with torch.device("meta"):  # no weights are drawn, and none are held in another type
+        model = MlpMemory(config).to(dtype)
+    model.to_empty(device=torch.get_default_device())
     try:
         model.load_state_dict(weights)
     except RuntimeError:
@@ -88,6 +93,11 @@ def load_mlp(folder: str | Path) -> MlpMemory:
             f"the MLP memory in {folder} is damaged: weights and {CONFIG_FILE} disagree"
         ) from None
     return model
+
+
+def inference_dtype(backbone: torch.dtype) -> torch.dtype:
+    """The type a trained network answers in: the backbone's own where that is a half-precision one."""
+    return backbone if backbone in (torch.bfloat16, torch.float16) else torch.float32
 
 
 def check_fit(config: MlpConfig, hidden: int, vocab: int, layers: int) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at, parameter_count
@@ -136,7 +137,7 @@ def test_generation_equals_the_definition(tmp_path: Path) -> None:
         window = backbone.decode(backbone.encode("a line of context in the window\n")[-30:])
         answer = method.answer([query, Query("r", "and a longer second question?", ("x",), 6, ())])[0]
         ids = by_hand(backbone, memory, weight, window + "what is it?", 6)
-        assert answer.text == backbone.decode(ids).strip()
+        assert answer.text.strip() == backbone.decode(ids).strip()
         method.close()
     assert backbone.processors == []
 
@@ -210,3 +211,45 @@ def test_misfits_are_refused(tmp_path: Path) -> None:
     MlpMemory(CONFIG).save(tmp_path / "fine")
     with pytest.raises(UserError, match="between 0 and 1"):
         MlpMemoryMethod(backbone, MethodSettings(30, adapter=str(tmp_path / "fine"), options={"weight": 1.5}))
+
+
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        (torch.bfloat16, torch.bfloat16),
+        (torch.float16, torch.float16),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float32),
+    ],
+)
+def test_it_answers_in_a_half_precision_backbone_s_type(
+    kind: torch.dtype, wanted: torch.dtype, tmp_path: Path
+) -> None:
+    stored = random_memory()
+    stored.save(tmp_path)
+    plain = tiny_backbone()
+    backbone = Backbone(plain.model.to(kind), plain.tokenizer, "tiny", "tiny")
+    method = MlpMemoryMethod(backbone, MethodSettings(30, adapter=str(tmp_path), options={"weight": 0.9}))
+    tensors = list(method.trained_tensors())
+    assert {tensor.dtype for tensor in tensors} == {wanted}
+    held = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    assert held == parameter_count(48, 32, 2, 258) * (4 if wanted == torch.float32 else 2)
+    method._tap.input = torch.ones(1, 1, 48, dtype=kind)
+    scores = method._processor(None, torch.zeros(1, 258, dtype=kind))
+    assert scores.dtype == torch.float32
+    exact = mix(torch.zeros(1, 258), stored(torch.ones(1, 48)), 0.9)
+    torch.testing.assert_close(scores.exp(), exact.exp(), atol=0.02, rtol=0.1)
+    assert method.answer([Query("q", "what?", ("x",), 3)])[0].status == "ok"
+    method.close()
+
+
+def test_loading_draws_no_weights_and_trains_in_single_precision(tmp_path: Path) -> None:
+    stored = random_memory()
+    stored.bfloat16().save(tmp_path)
+    before = torch.random.get_rng_state()
+    loaded = load_mlp(tmp_path)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert {tensor.dtype for tensor in loaded.parameters()} == {torch.float32}
+    assert all(tensor.requires_grad for tensor in loaded.parameters())
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, stored.state_dict()[name].float())
