@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.interface import Episode
+    from deltamem_eval.methods.mlp_memory.config import Distillation
     from deltamem_eval.methods.training import Report, TrainSettings
 
     Trainer = Callable[[Backbone, Sequence[Episode], TrainSettings, Path, Report], None]
@@ -43,7 +44,7 @@ def _memgen(
     from deltamem_eval.methods.training import Fixed
 
     config = MemGenConfig(hidden=backbone.shape().hidden)
-    examples = examples_from_rows(backbone, episodes, in_prompt=True)
+    examples = examples_from_rows(backbone, episodes, in_prompt=True, most=settings.write_length)
     source = Fixed(examples, settings.batch, settings.seed)
     train_memgen(backbone.model, backbone.decode, config, source, settings, out, report)
 
@@ -57,7 +58,7 @@ def _context2lora(
     from deltamem_eval.methods.training import Fixed
 
     rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
-    examples = examples_from_rows(backbone, episodes, in_prompt=True)
+    examples = examples_from_rows(backbone, episodes, in_prompt=True, most=settings.write_length)
     source = Fixed(examples, settings.batch, settings.seed)
     train_static(backbone.model, rank, targets, source, settings, out, report)
 
@@ -65,30 +66,64 @@ def _context2lora(
 HELD_OUT = 10  # one episode in so many is kept to tune MLP Memory's λ on
 
 
-def _mlp_memory(
-    backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
+def mlp_memory(
+    backbone: Backbone,
+    episodes: Sequence[Episode],
+    settings: TrainSettings,
+    out: Path,
+    report: Report,
+    how: Distillation | None = None,
 ) -> None:
-    """The corpus is every context once, and every question with its answer; λ is tuned on other episodes."""
+    """The corpus is every context once, cut as the other methods' are, and every question with its answer.
+
+    λ is tuned on episodes that are not in it; where there are too few to keep any, the backbone's notices say
+    so and λ stays as it was made.
+    """
     from deltamem_eval.methods.examples import examples_from_rows
-    from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
+    from deltamem_eval.methods.mlp_memory.config import Distillation, MlpConfig, layer_at
     from deltamem_eval.methods.mlp_memory.train import train_mlp, tune_weight
 
-    shape = backbone.shape()
-    config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
-    held_out = episodes[HELD_OUT - 1 :: HELD_OUT]
-    kept = [episode for episode in episodes if episode not in held_out]
-    texts: list[tuple[int, ...]] = []
-    for example in examples_from_rows(backbone, kept):
-        texts.append(tuple(token for message in example.messages for token in message))
-        texts += [(*prompt, *answer) for prompt, answer in example.questions]
-    train_mlp(backbone.model, texts, config, settings, out, report)
+    shape, how = backbone.shape(), how or Distillation()
+    blocks = how.blocks or shape.layers
+    config = MlpConfig(shape.hidden, shape.intermediate, blocks, shape.vocab, layer_at(shape.layers))
+    kept = [episode for number, episode in enumerate(episodes, 1) if number % HELD_OUT]
+    train_mlp(
+        backbone.model,
+        _corpus(backbone, kept, settings.write_length),
+        config,
+        settings,
+        out,
+        report,
+        tokens=how.tokens,
+        temperature=how.temperature,
+        alpha=how.alpha,
+        neighbours=how.neighbours,
+    )
+    held_out = [episode for episode in episodes[HELD_OUT - 1 :: HELD_OUT] if episode.queries]
     if held_out:
-        tune_weight(backbone.model, out, examples_from_rows(backbone, held_out, in_prompt=True))
+        examples = examples_from_rows(backbone, held_out, in_prompt=True, most=settings.write_length)
+        tune_weight(backbone.model, out, examples)
+        return
+    backbone.notices.append(
+        f"mlp-memory: λ was not tuned and stays {config.weight}: one episode in {HELD_OUT} is kept aside for "
+        f"that, and {len(episodes)} leave none with a question; give more, or set it with --option weight=λ"
+    )
+
+
+def _corpus(backbone: Backbone, episodes: Sequence[Episode], most: int) -> list[tuple[int, ...]]:
+    """Token ids of every context, its last `most`, and of every question with its answer."""
+    from deltamem_eval.methods.examples import examples_from_rows
+
+    texts: list[tuple[int, ...]] = []
+    for example in examples_from_rows(backbone, episodes):
+        texts.append(tuple(token for message in example.messages for token in message)[-most:])
+        texts += [(*prompt, *answer) for prompt, answer in example.questions]
+    return texts
 
 
 TRAINERS: Mapping[str, Trainer] = {
     **{policy: partial(_delta_mem, policy) for policy in DELTA_MEM},
     "memgen": _memgen,
     "context2lora": _context2lora,
-    "mlp-memory": _mlp_memory,
+    "mlp-memory": mlp_memory,
 }

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from deltamem_eval import processes
@@ -26,9 +26,12 @@ Report = Callable[[dict[str, Any]], None]
 class TrainSettings:
     """The recipe of arXiv 2605.12357 as defaults.
 
-    steps: updates (2,219 contexts once, 32 an update). batch: contexts an update. write_length,
-    answer_length: tokens kept of a context and of an answer. parts: an update's contexts are worked on in so
-    many groups of like length, so that short ones carry little padding; the loss is that of the whole.
+    steps: updates; 70 of 32 are once through the paper's 2,219 samples. Those are questions, each with its
+    paper: QASPER's training split has 888 papers. batch: contexts an update, each with all its questions, so
+    that 70 updates see a paper two or three times; of MLP Memory positions in its datastore. schedule: how
+    the rate falls after the warm-up. write_length, answer_length: tokens kept of a context, its last ones,
+    and of an answer. parts: an update's contexts are worked on in so many groups of like length, so that
+    short ones carry little padding; the loss is that of the whole.
     """
 
     steps: int = 70
@@ -42,6 +45,14 @@ class TrainSettings:
     seed: int = 42
     save_every: int = 50
     parts: int = 1
+    schedule: Literal["cosine", "linear"] = "cosine"
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on; older ones know no schedule but the cosine and do not name it."""
+        values = asdict(self)
+        if self.schedule == "cosine":
+            del values["schedule"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,7 @@ def fit(
     identity: dict[str, Any],
     report: Report = lambda _: None,
 ) -> None:
-    """AdamW over `parameters`, with linear warm-up, cosine decay and clipping, logging to `out`.
+    """AdamW over `parameters`, with linear warm-up, the settings' schedule and clipping, logging to `out`.
 
     loss_at: this process's part of the loss of an update, a function of the update's number alone: the parts
     of all processes sum to the loss. identity: JSON values that must be the same for a checkpoint in `out` to
@@ -125,7 +136,7 @@ def fit(
     """
     optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, settings))
-    state = _State(out, {**identity, "settings": asdict(settings)}, list(parameters), optimiser, schedule)
+    state = _State(out, {**identity, "settings": settings.identity()}, list(parameters), optimiser, schedule)
     began = time.perf_counter()
     done = state.resume()
     processes.copy_from_main(parameters)
@@ -159,10 +170,12 @@ def fit(
 
 
 def rate(step: int, settings: TrainSettings) -> float:
-    """Share of the peak learning rate at an update: linear warm-up, then a half cosine to zero."""
+    """Share of the peak learning rate at an update: linear warm-up, then a half cosine or a line to zero."""
     warm = max(round(settings.warmup * settings.steps), 1)
     if step < warm:
         return (step + 1) / warm
+    if settings.schedule == "linear":
+        return (settings.steps - step) / (settings.steps - warm)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(settings.steps - warm, 1)))
 
 

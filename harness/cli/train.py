@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from deltamem_eval.cli.output import check_file, write_file
-from deltamem_eval.errors import UserError, unknown
+from deltamem_eval.errors import UserError
 
 
 def train(
@@ -17,11 +17,30 @@ def train(
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")],
     data: Annotated[Path, typer.Option(help="episodes: a file in MemoryAgentBench's row schema")],
     out: Annotated[Path, typer.Option(help="folder of the adapter, its log and checkpoint")],
-    steps: Annotated[int, typer.Option(help="updates; 70 × 32 is one epoch of the paper's data")] = 70,
-    batch: Annotated[int, typer.Option(help="contexts an update")] = 32,
-    lr: Annotated[float, typer.Option(help="peak learning rate")] = 2e-4,
-    write_length: Annotated[int, typer.Option(help="context tokens written in one pass")] = 8192,
+    steps: Annotated[
+        int | None,
+        typer.Option(help="updates: 70; for mlp-memory 1,000, or 5 times through its datastore if more"),
+    ] = None,
+    batch: Annotated[
+        int | None,
+        typer.Option(help="what an update learns: 32 contexts; for mlp-memory 4,096 positions"),
+    ] = None,
+    lr: Annotated[float | None, typer.Option(help="peak learning rate: 2e-4; for mlp-memory 4e-4")] = None,
+    write_length: Annotated[
+        int, typer.Option(help="tokens kept of a context, its last ones, whatever the method does with it")
+    ] = 8192,
+    parts: Annotated[
+        int | None,
+        typer.Option(help="groups of like length in which an update's contexts are padded: 1"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="seed of the initialisation and the order")] = 42,
+    datastore_tokens: Annotated[int | None, typer.Option(help="mlp-memory's datastore: 200,000")] = None,
+    neighbours: Annotated[int | None, typer.Option(help="mlp-memory imitates so many: 1,024")] = None,
+    temperature: Annotated[float | None, typer.Option(help="mlp-memory's τ over distances: 16")] = None,
+    alpha: Annotated[float | None, typer.Option(help="mlp-memory's share of imitation: 0.4")] = None,
+    blocks: Annotated[
+        int | None, typer.Option(help="mlp-memory's size: 0, as many as the backbone has layers")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
 ) -> None:
@@ -31,45 +50,48 @@ def train(
     that of one process; --use_fsdp shares the backbone's layers out too.
 
     δ-mem adapters write the context into their state and answer without it in the prompt, the paper's
-    objective. memgen's weaver and context2lora's static adapter have the context in the prompt. mlp-memory
-    imitates a nearest-neighbour search over contexts and answers; its --batch counts positions.
+    objective. memgen's weaver and context2lora's static adapter have the context in the prompt. For these,
+    --batch counts contexts, each with all its questions. mlp-memory imitates a nearest-neighbour search over
+    contexts and answers; its --batch counts positions (tokens) of its datastore. docs/training.md has more.
     """
     from deltamem_eval import processes
     from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.methods.training import TrainSettings
+    from deltamem_eval.recipes import distillation_of, settings_of, trainer_of
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
-    from deltamem_eval.trainers import TRAINERS
     from rich.console import Console
     from rich.progress import Progress
     from transformers.utils import logging
 
-    if method not in TRAINERS:
-        raise unknown("trainable method", method, TRAINERS)
-    if steps < 1 or batch < 1 or not 0 < lr < math.inf or write_length < 1:
-        raise UserError("--steps, --batch, --lr and --write-length must be numbers above 0")
+    own = {"neighbours": neighbours, "temperature": temperature, "alpha": alpha, "blocks": blocks}
+    how = distillation_of(method, {"tokens": datastore_tokens, **own})
+    trainer = trainer_of(method, how)
+    asked = {"steps": steps, "batch": batch, "lr": lr, "parts": parts}
+    settings = settings_of(method, {**asked, "write_length": write_length, "seed": seed}, how)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     rows = load_rows(data)
     device = processes.start(device)
-    if batch < processes.size():
-        raise UserError(f"--batch {batch} gives {processes.size()} processes nothing to share: raise it")
+    if settings.batch < processes.size():
+        raise UserError(
+            f"--batch {settings.batch} gives {processes.size()} processes nothing to share: raise it"
+        )
     backbone = load_backbone(model, device, dtype)
     episodes = [episode_from_row(row, split=data.stem, index=index) for index, row in enumerate(rows)]
-    settings = TrainSettings(
-        steps=steps, batch=batch, lr=lr, write_length=min(write_length, backbone.positions), seed=seed
-    )
+    settings = replace(settings, write_length=min(write_length, backbone.positions))
     bar = Progress(console=Console(stderr=True), disable=not processes.is_main())
-    task = bar.add_task(f"training {method}", total=steps)
+    task = bar.add_task(f"training {method}", total=settings.steps)
 
     def report(row: dict[str, Any]) -> None:
         bar.start()  # not before there is a step to show: what is refused is one line
         bar.update(task, completed=row["step"], description=f"training {method}, loss {row['loss']:.3f}")
 
     try:
-        TRAINERS[method](backbone, episodes, settings, out, report)
+        trainer(backbone, episodes, settings, out, report)
     finally:
         if bar.live.is_started:
             bar.stop()
     if processes.is_main():
+        for notice in backbone.notices:
+            typer.echo(f"note: {notice}", err=True)
         typer.echo(f"trained weights in {out}")
 
 

@@ -19,6 +19,22 @@ class MlpConfig:
     weight: float = 0.25
 
 
+@dataclass(frozen=True)
+class Distillation:
+    """What is imitated, and by how large a network; α and τ as in arXiv 2508.01832 and its code.
+
+    tokens: size of the datastore. neighbours: searched for at each position. temperature: τ of the softmax
+    over their squared distances. alpha: share of the imitation in the loss. blocks: of the network, 0 for as
+    many as the backbone has layers; the paper's networks for models of 7B have 8.
+    """
+
+    tokens: int = 200_000
+    neighbours: int = 1024
+    temperature: float = 16.0
+    alpha: float = 0.4
+    blocks: int = 0
+
+
 def layer_at(layers: int, depth: float = DEPTH) -> int:
     """Index of the layer at a depth: 24 of 36, the 25th, at 70 %."""
     return max(round(depth * layers) - 1, 0)

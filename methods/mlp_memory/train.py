@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from deltamem_eval import processes
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.methods.mlp_memory.config import MlpConfig
+from deltamem_eval.methods.mlp_memory.config import Distillation, MlpConfig
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
 from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
 from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
@@ -20,9 +20,8 @@ from deltamem_eval.methods.training import Example, Report, TrainSettings, fit
 from deltamem_eval.sharding import shard
 from torch import Tensor, nn
 
-ALPHA = 0.4
-NEIGHBOURS = 1024
-TEMPERATURE = 16.0
+_PLAIN = Distillation()
+TEMPERATURE = _PLAIN.temperature
 WEIGHT_FILE = "weight.json"
 
 
@@ -34,17 +33,17 @@ def train_mlp(
     out: Path,
     report: Report = lambda _: None,
     *,
-    tokens: int = 200_000,
-    temperature: float = TEMPERATURE,
-    alpha: float = ALPHA,
-    neighbours: int = NEIGHBOURS,
+    tokens: int = _PLAIN.tokens,
+    temperature: float = _PLAIN.temperature,
+    alpha: float = _PLAIN.alpha,
+    neighbours: int = _PLAIN.neighbours,
     targets: Targets | None = None,
 ) -> MlpMemory:
     """Build the datastore from `texts` (token ids), train, and save to `out`.
 
-    settings.batch: positions an update. tokens: size of the datastore. targets: those of an earlier training
-    on the same texts with the same settings of the store, which then is not built again. Raises UserError as
-    `training.fit` does.
+    settings.batch: positions an update. tokens, temperature, alpha, neighbours: as in `Distillation`.
+    targets: those of an earlier training on the same texts with the same settings of the store, which then
+    is not built again. Raises UserError as `training.fit` does.
     """
     model.requires_grad_(False)
     shard(model, ())

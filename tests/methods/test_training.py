@@ -43,3 +43,17 @@ def test_rate_rises_then_falls_to_nothing() -> None:
     assert found[10:] == sorted(found[10:], reverse=True)
     assert found[55] == pytest.approx(0.5)
     assert found[-1] < 0.001
+
+
+def test_a_linear_schedule_falls_straight_to_nothing() -> None:
+    settings = TrainSettings(steps=100, warmup=0.1, schedule="linear")
+    found = [rate(step, settings) for step in range(100)]
+    assert found[:11] == [rate(step, TrainSettings(steps=100, warmup=0.1)) for step in range(11)]
+    assert found[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 100)])
+    assert rate(0, TrainSettings(steps=1, schedule="linear")) == 1.0
+
+
+def test_checkpoints_from_before_there_was_a_schedule_are_gone_on_with() -> None:
+    assert "schedule" not in TrainSettings().identity()
+    assert TrainSettings().identity()["parts"] == 1
+    assert TrainSettings(schedule="linear").identity()["schedule"] == "linear"
