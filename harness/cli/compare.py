@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from deltamem_eval.cli.output import check_file, check_seed, write_file
+from deltamem_eval.cli.output import BREAKDOWNS, check_file, check_seed, write_file
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def compare(
     second: Annotated[
         str | None, typer.Option("--b", metavar="NAME[@WINDOW]", help="the method of B to set against it")
     ] = None,
-    by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
+    by: Annotated[str, typer.Option(help=BREAKDOWNS)] = "category",
     unpaired: Annotated[
         bool, typer.Option("--unpaired", help="as two samples, whatever they were asked")
     ] = False,

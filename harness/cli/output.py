@@ -1,4 +1,4 @@
-"""What commands share: files checked before the work, written whole or not at all, and checks of numbers."""
+"""What commands share: words of help, files written whole or not at all, and checks made before the work."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import math
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
+
+# Those of `deltamem_eval.reports.groups`, which help must not wait for.
+BREAKDOWNS = (
+    "breakdowns, separated by commas: category, source, associations, updates, context_tokens, "
+    "question_types, window_share"
+)
 
 
 def check_file(path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from deltamem_eval.cli.output import check_file, check_seed, write_file
+from deltamem_eval.cli.output import BREAKDOWNS, check_file, check_seed, write_file
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,9 +25,11 @@ def regress(
     rules: Annotated[
         Path | None, typer.Option(help="TOML file of rules, in place of the default ones")
     ] = None,
-    by: Annotated[str | None, typer.Option(help="breakdowns, where the baseline is a run or is made")] = None,
+    by: Annotated[
+        str | None, typer.Option(help=f"where the baseline is a run or is made, {BREAKDOWNS}")
+    ] = None,
     subset: Annotated[
-        bool, typer.Option("--subset", help="rows and seeds that the run lacks were not asked for")
+        bool, typer.Option("--subset", help="leave out rows and seeds that only the baseline has")
     ] = False,
     update: Annotated[
         bool, typer.Option("--update", help="write the baseline anew from the runs, with its samples")

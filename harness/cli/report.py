@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from deltamem_eval.cli.output import BREAKDOWNS
 from deltamem_eval.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _TABLES = "accuracy, averages, matrix, frontier, retention, parameters, paper or
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs and profiles, or one bundle.zip")],
-    by: Annotated[str, typer.Option(help="breakdowns, separated by commas")] = "category",
+    by: Annotated[str, typer.Option(help=BREAKDOWNS)] = "category",
     form: Annotated[
         str,
         typer.Option(
@@ -30,7 +31,10 @@ def report(
     table: Annotated[str, typer.Option(help=f"{_TABLES}; the first two without it on a terminal")] = "",
     out: Annotated[Path | None, typer.Option(help="folder for every table, figure and the page")] = None,
     style: Annotated[Path | None, typer.Option(help="matplotlib style file, over ours")] = None,
-    trace: Annotated[str | None, typer.Option(help="episode whose gates and states to draw")] = None,
+    trace: Annotated[
+        str | None,
+        typer.Option(help="episode whose gates and states to draw, as samples name it: embedded-0/3"),
+    ] = None,
 ) -> None:
     """Report runs: print a table, or write every table and figure and a page to explore into a folder."""
     if out is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from deltamem_eval.errors import UserError
+from deltamem_eval.suites import SUITES
 
 if TYPE_CHECKING:
     from deltamem_eval.executors import Executor
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 
 def run(
     method: Annotated[list[str], typer.Option(help="a method's name; repeat or separate by commas")],
-    task: Annotated[str, typer.Option(help="a task's name")] = "embedded",
-    suite: Annotated[str | None, typer.Option(help="a named set of tasks in place of --task")] = None,
+    task: Annotated[str, typer.Option(help="a task's name; `list tasks` has them")] = "embedded",
+    suite: Annotated[
+        str | None,
+        typer.Option(help=f"a named set of tasks in place of --task: {', '.join(SUITES)}"),
+    ] = None,
     rows: Annotated[str | None, typer.Option(help="file in MemoryAgentBench's row schema")] = None,
     protocol: Annotated[
         str | None, typer.Option(help="isolated, official or delta-mem-release; for MemoryAgentBench's rows")
@@ -30,12 +34,24 @@ def run(
     ] = None,
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
     adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
-    window: Annotated[list[str] | None, typer.Option(help="context tokens in the prompt")] = None,
+    window: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="context tokens in the prompt; repeat or separate by commas; else 64 for the embedded "
+            "model, 4096 for any other"
+        ),
+    ] = None,
     seeds: Annotated[str, typer.Option(help="seeds of the episodes, separated by commas")] = "0",
-    limit: Annotated[int | None, typer.Option(help="episodes a category; for trying out")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="episodes a category, documents of a task of lm-eval; for trying out")
+    ] = None,
     no_controls: Annotated[bool, typer.Option("--no-controls", help="leave the controls out")] = False,
-    option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting")] = None,
-    task_option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a task's own setting")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting; `show METHOD` has them")
+    ] = None,
+    task_option: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, a task's own setting; `show TASK` has them")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
@@ -49,7 +65,9 @@ def run(
     workers: Annotated[
         int | None, typer.Option(help="ray's workers; else one for each GPU, or for every two cores")
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="the run's folder")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the run's folder; else one in runs/, the same for the same request")
+    ] = None,
     judge: Annotated[
         str | None, typer.Option(help="address of a language model that judges what needs judging")
     ] = None,
@@ -107,7 +125,7 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     from deltamem_eval.errors import unknown
     from deltamem_eval.registry import TASKS
     from deltamem_eval.session import check
-    from deltamem_eval.suites import SUITES, check_options, options_of
+    from deltamem_eval.suites import check_options, options_of
 
     if suite is None:
         request = check(request)
