@@ -5,7 +5,7 @@ DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
 
-.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress cpu-profile gpu-profile gpu-scan gpu-decode clean
+.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress cpu-profile gpu-profile estimate gpu-scan gpu-decode clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -47,11 +47,13 @@ inside: $(STAMP)
 embedded: $(STAMP)
 	$(BIN)/python -m deltamem_eval.make_embedded --out tasks/embedded/weights --device $(DEVICE)
 
-## results: the embedded table of every method, three seeds, one thread, as tracked in results/
+## results: the embedded table of every method anew, three seeds, one thread, as tracked in results/
 TABLE := runs/embedded
+DRAWN := runs/embedded-report
 TEN := vanilla,bm25-rag,llmlingua2,memorybank,memgen,context2lora,mlp-memory,token-write,sequence-write,multi-write
 results: export OMP_NUM_THREADS := 1
 results: $(STAMP)
+	rm -rf $(TABLE)
 	$(BIN)/deltamem-eval run --method $(TEN) --window 0,64,256 --seeds 0,1,2 --option summaries=none --out $(TABLE)
 	$(MAKE) tables
 
@@ -64,6 +66,8 @@ tables: $(STAMP)
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
 	$(BIN)/deltamem-eval report $(TABLE) --table averages --format csv > results/embedded_averages.csv
 	cp $(TABLE)/run.json results/provenance/embedded.json
+	$(BIN)/deltamem-eval report $(TABLE) --format svg --out $(DRAWN)
+	cp $(DRAWN)/figures/frontier.svg $(DRAWN)/figures/retention.svg docs/figures
 
 ## regress: two methods again, one thread, against the tracked table; exit code 1 where anything is worse
 GATED := vanilla,token-write
@@ -74,7 +78,7 @@ regress: $(STAMP)
 	$(BIN)/deltamem-eval run --method $(GATED) --window 0,64 --seeds 0 --quiet --out $(AGAIN) > /dev/null
 	$(BIN)/deltamem-eval regress results/embedded.csv $(AGAIN) --subset
 
-## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is a file of MemoryAgentBench
+## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is MemoryAgentBench's Conflict_Resolution file
 evidence: $(STAMP)
 	$(BIN)/python benchmarks/evidence.py $(ROWS)
 
@@ -83,6 +87,7 @@ SIZES := --random-weights embedded --prompt-lengths 1k,2k,4k,8k,16k --decode 64 
 ON_CPU := runs/profile-cpu
 cpu-profile: export OMP_NUM_THREADS := 1
 cpu-profile: $(STAMP)
+	rm -rf $(ON_CPU)
 	$(BIN)/deltamem-eval profile $(SIZES) --quiet --out $(ON_CPU)/memories --method token-write,sequence-write,multi-write \
 		--option write_length=1024 > /dev/null
 	$(BIN)/deltamem-eval profile $(SIZES) --quiet --out $(ON_CPU)/others --method vanilla,context2lora,mlp-memory,memgen > /dev/null
@@ -94,14 +99,23 @@ cpu-profile: $(STAMP)
 LENGTHS := --prompt-lengths 4k,16k,32k --decode 64,256 --device cuda --dtype bfloat16
 WITH := --random-weights
 FOUR := $(WITH) Qwen/Qwen3-4B-Instruct-2507
+SEVEN := vanilla,context2lora,token-write,sequence-write,multi-write,mlp-memory,memgen
 gpu-profile: $(STAMP)
+	rm -rf $(addprefix results/gpu/,qwen3-4b qwen3-4b-window smollm3-3b qwen3-8b)
 	$(BIN)/deltamem-eval profile $(FOUR) $(LENGTHS) --out results/gpu/qwen3-4b \
-		--method vanilla,context2lora,token-write,sequence-write,multi-write,mlp-memory,memgen
+		--method $(SEVEN)
 	$(BIN)/deltamem-eval profile $(FOUR) $(LENGTHS) --out results/gpu/qwen3-4b-window --modes window --window 2048 \
 		--method llmlingua2,bm25-rag
 	$(BIN)/deltamem-eval profile $(WITH) HuggingFaceTB/SmolLM3-3B $(LENGTHS) --method vanilla,token-write --out results/gpu/smollm3-3b
 	$(BIN)/deltamem-eval profile $(WITH) Qwen/Qwen3-8B $(LENGTHS) --method vanilla,token-write --out results/gpu/qwen3-8b
 	$(BIN)/deltamem-eval report results/gpu/qwen3-4b results/gpu/qwen3-4b-window --out results/gpu/report --format md,csv,latex,pdf,svg
+
+## estimate: what gpu-profile is to measure of Qwen3-4B, from shapes and without a GPU, as tracked in results/
+AHEAD := runs/estimate-qwen3-4b
+estimate: $(STAMP)
+	rm -rf $(AHEAD)
+	$(BIN)/deltamem-eval profile $(FOUR) $(LENGTHS) --estimate --quiet --out $(AHEAD) --method $(SEVEN) > /dev/null
+	$(BIN)/deltamem-eval report $(AHEAD) --table profile --format csv > results/estimate-qwen3-4b.csv
 
 ## gpu-scan: on a CUDA device, the scan's Triton programs against their baselines, into results/gpu/scan.csv
 gpu-scan: $(STAMP)

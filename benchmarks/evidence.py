@@ -1,6 +1,6 @@
 """How often the fact asked for stands in the prompt, on MemoryAgentBench's real 6k rows of facts.
 
-    python benchmarks/evidence.py Conflict_Resolution.json
+    python benchmarks/evidence.py Conflict_Resolution-00000-of-00001.parquet
 
 Retrieval and compression at windows of 512 and 2,048 tokens, counted by the embedded tokenizer. The embedded
 backbone has 512 positions, so a copy with more of them reads the prompts; its answers say nothing.
@@ -17,10 +17,12 @@ from typing import Any
 
 from deltamem_eval.backbone import embedded_folder
 from deltamem_eval.display import Display
+from deltamem_eval.errors import UserError
 from deltamem_eval.reports.render import to_markdown
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Table
 from deltamem_eval.session import Request, check, execute
+from deltamem_eval.tasks.memory_agent_bench.rows import load_rows
 
 METHODS = ("vanilla", "bm25-rag", "llmlingua2", "memorybank")
 WINDOWS = (512, 2048)
@@ -38,9 +40,14 @@ def longer_backbone(folder: Path) -> None:
 
 
 def short_rows(file: Path) -> list[dict[str, Any]]:
-    """The rows of a file of MemoryAgentBench whose contexts are the shortest of their kind (6k)."""
-    rows: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))
-    return [row for row in rows if str(row["metadata"]["source"]).endswith("_6k")]
+    """The rows of a file of MemoryAgentBench whose contexts are the shortest of their kind (6k).
+
+    Raises UserError for a file that is none, and for one without such rows.
+    """
+    rows = [row for row in load_rows(file) if str(row["metadata"]["source"]).endswith("_6k")]
+    if not rows:
+        raise UserError(f"{file} holds no row of a source that ends in _6k")
+    return rows
 
 
 def columns(table: Table, keys: tuple[str, ...]) -> Table:
@@ -58,13 +65,17 @@ def columns(table: Table, keys: tuple[str, ...]) -> Table:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("rows", type=Path, help="the benchmark's Conflict_Resolution rows as JSON")
+    parser.add_argument("rows", type=Path, help="the benchmark's Conflict_Resolution file")
     parser.add_argument("--limit", type=int, help="episodes a category, for trying out")
     arguments = parser.parse_args()
+    try:
+        rows = short_rows(arguments.rows)
+    except UserError as error:
+        parser.error(str(error))
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         longer_backbone(place / "backbone")
-        (place / "rows.json").write_text(json.dumps(short_rows(arguments.rows)), encoding="utf-8")
+        (place / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
         request = Request(
             methods=METHODS,
             model=str(place / "backbone"),
