@@ -11,6 +11,7 @@ import pytest
 import yaml
 from deltamem_eval.cli.main import app, entry
 from deltamem_eval.reports.regress.output import to_annotations, to_comment, to_junit
+from deltamem_eval.reports.regress.rules import DEFAULTS, Rule, read_rules
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdicts
 from typer.main import get_command
 
@@ -169,3 +170,20 @@ def test_the_workflow_and_the_make_target_use_options_there_are() -> None:
         assert any(f"results/{name}.csv" in command for name in ("embedded", "bench-cpu"))
         assert set(re.findall(r"(?<!\S)--[a-z-]+", command)) <= known
     assert workflow["jobs"]["regress"]["env"]["OMP_NUM_THREADS"] == "1"
+
+
+def test_the_workflow_leaves_out_the_rule_for_runs_that_repeat_exactly() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text()
+    (file,) = re.findall(r"--rules (\S+)", workflow)
+    left_out = Rule(metric="accuracy", kind="absolute", limit=0.03)
+    rules = read_rules(ROOT / file)
+    assert left_out in DEFAULTS.rule
+    assert rules.rule == [rule for rule in DEFAULTS.rule if rule != left_out]
+    assert rules.controls == DEFAULTS.controls
+
+
+def test_the_workflow_finds_torch_and_the_rest_on_different_indexes() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "regression.yml").read_text()
+    (torch,) = re.findall(r"^torch==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE)
+    assert f'"torch=={torch}+cpu"' in workflow
+    assert re.findall(r"--(?:extra-)?index-url", workflow) == ["--extra-index-url"]
