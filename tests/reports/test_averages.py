@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from deltamem_eval.reports.averages import averages_table
+from deltamem_eval.reports.table import notes
 from deltamem_eval.stats import cluster_bootstrap
 from deltamem_eval.store import RunStore, Sample
 
@@ -50,6 +51,43 @@ def test_categories_count_equally_or_questions_do(tmp_path: Path) -> None:
     assert weighted.value == pytest.approx(6 / 14)
     assert macro.low <= macro.value <= macro.high
     assert weighted.low < weighted.value < weighted.high
+
+
+LENGTHS = (
+    ("accurate-retrieval", "eventqa_full", (1, 0, 1, 0)),
+    ("accurate-retrieval", "eventqa_65536", (1, 1)),
+    ("accurate-retrieval", "ruler_qa1_197K", (1, 1)),
+    ("selective-forgetting", "factconsolidation_sh_262k", (0, 1)),
+    ("selective-forgetting", "factconsolidation_sh_6k", (1, 1)),
+    ("selective-forgetting", "factconsolidation_mh_262k", (0, 0)),
+    ("selective-forgetting", "factconsolidation_mh_6k", (1, 1)),
+)
+
+
+def test_of_several_lengths_the_full_one_alone_is_the_dataset(tmp_path: Path) -> None:
+    store(tmp_path / "run", contexts=2, places=LENGTHS)
+    table = averages_table([tmp_path / "run"])
+    (row,) = table.rows
+    # retrieval: (1/2 + 1) / 2; forgetting: (1/2 + 0) / 2
+    assert row[2].value == pytest.approx((3 / 4 + 1 / 4) / 2)
+    assert row[2].note is None
+    assert row[3].value == pytest.approx(11 / 16)
+    assert "not as the paper" not in notes(table).lower()
+
+
+def test_without_the_full_length_the_others_stand_for_it_and_a_note_says_so(tmp_path: Path) -> None:
+    short = (
+        ("selective-forgetting", "factconsolidation_sh_262k", (0, 1)),
+        ("selective-forgetting", "factconsolidation_mh_6k", (1, 1)),
+        ("selective-forgetting", "factconsolidation_mh_32k", (0, 1)),
+    )
+    store(tmp_path / "run", contexts=2, places=short)
+    table = averages_table([tmp_path / "run"])
+    assert table.rows[0][2].value == pytest.approx((1 / 2 + (1 + 1 / 2) / 2) / 2)
+    assert table.rows[0][2].note == (
+        "Not as the paper averages: of factconsolidation_mh there is no factconsolidation_mh_262k, and the "
+        "mean over factconsolidation_mh_32k, factconsolidation_mh_6k is taken."
+    )
 
 
 def test_no_interval_where_a_source_has_one_context(tmp_path: Path) -> None:
