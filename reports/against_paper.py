@@ -13,6 +13,7 @@ from deltamem_eval.reports.paper import printed
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import cluster_bootstrap
 from deltamem_eval.store import CellRecord, Sample
+from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
 
 PROTOCOL = "delta-mem-release"
 _COLUMNS = (
@@ -131,12 +132,41 @@ def _rows(group: Group, records: Sequence[CellRecord]) -> list[tuple[Cell, ...]]
 
 def _hindrance(measure: Measure, cells: Sequence[CellRecord]) -> str | None:
     """Why a measure of these cells is not the paper's; None where it is."""
-    protocols = {str(cell.identity["data"].get("protocol")) for cell in cells}
-    if measure.task == _MAB and protocols != {PROTOCOL}:
-        return f"protocol {', '.join(sorted(protocols))}: the paper's is {PROTOCOL}."
-    if any(cell.identity.get("limit") for cell in cells):
+    data: list[Mapping[str, Any]] = [cell.identity["data"] for cell in cells]
+    reason = _OTHERWISE.get(measure.task, lambda _: None)
+    found = next(filter(None, map(reason, data)), None)
+    if found is None and any(cell.identity.get("limit") for cell in cells):
         return "Limited to some of the episodes."
+    return found
+
+
+def _other_benchmark(data: Mapping[str, Any]) -> str | None:
+    """Why a cell of MemoryAgentBench is not asked as the paper's was."""
+    protocol, splits = data.get("protocol"), data.get("sha256") or {}
+    if protocol != PROTOCOL:
+        return f"protocol {protocol}: the paper's is {PROTOCOL}."
+    if data.get("sources"):
+        return f"Only sources {', '.join(data['sources'])} were asked: the paper's numbers are of all."
+    if lacking := [split.split for split in SPLITS if split.split not in splits]:
+        return f"Without split {', '.join(lacking)}: the paper's numbers are of all four."
+    if isinstance(prompts := data.get("prompts"), Mapping):
+        return f"prompts {prompts.get('name')}: the paper's published scripts do not use the benchmark's own."
     return None
+
+
+def _other_dialogues(data: Mapping[str, Any]) -> str | None:
+    """Why a cell of LoCoMo is not asked as the paper's was."""
+    if data.get("context") != "whole":
+        return f"context {data.get('context')}: the paper's is the whole dialogue."
+    if list(categories := data.get("categories") or ()) != [1, 2, 3, 4]:
+        return f"categories {', '.join(map(str, categories))}: the paper's are 1, 2, 3, 4."
+    return None
+
+
+_OTHERWISE: Mapping[str, Callable[[Mapping[str, Any]], str | None]] = {
+    _MAB: _other_benchmark,
+    _LOCOMO: _other_dialogues,
+}
 
 
 def _row(

@@ -5,11 +5,18 @@ from pathlib import Path
 import pytest
 from deltamem_eval.reports.against_paper import paper_table
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, printed
+from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
 
 from stored import sample, write_run
 
 TTL = {"category": "test-time-learning"}
-RELEASE = {"protocol": "delta-mem-release"}
+RELEASE = {
+    "protocol": "delta-mem-release",
+    "sources": [],
+    "sha256": {split.split: "s" for split in SPLITS},
+    "prompts": 1,
+}
+LOCOMO = {"context": "whole", "categories": [1, 2, 3, 4]}
 
 
 def run(tmp_path: Path, **identity: object) -> Path:
@@ -44,6 +51,43 @@ def test_another_protocol_or_a_part_of_the_episodes_gives_a_reason_and_no_number
     assert other["ours"].note == "protocol isolated: the paper's is delta-mem-release."
     part = named(run(tmp_path / "b", limit=2))["MemoryAgentBench"]
     assert part["ours"].note == "Limited to some of the episodes."
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"sources": ["icl_"]}, "Only sources icl_ were asked: the paper's numbers are of all."),
+        (
+            {"sha256": {"Test_Time_Learning": "s", "Conflict_Resolution": "s", "Accurate_Retrieval": "s"}},
+            "Without split Long_Range_Understanding: the paper's numbers are of all four.",
+        ),
+        (
+            {"prompts": {"name": "official-rag", "templates": "t"}},
+            "prompts official-rag: the paper's published scripts do not use the benchmark's own.",
+        ),
+    ],
+)
+def test_a_part_of_the_benchmark_or_other_prompts_are_not_the_paper_s(
+    tmp_path: Path, changes: dict, reason: str
+) -> None:
+    for row in named(run(tmp_path, data=RELEASE | changes)).values():
+        assert (row["ours"].value, row["ours"].note, row["difference"].value) == (None, reason, None)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"context": "sessions"}, "context sessions: the paper's is the whole dialogue."),
+        ({"categories": [1, 4]}, "categories 1, 4: the paper's are 1, 2, 3, 4."),
+        ({"categories": [1, 2, 3, 4, 5]}, "categories 1, 2, 3, 4, 5: the paper's are 1, 2, 3, 4."),
+    ],
+)
+def test_locomo_counts_whole_and_in_four_categories(
+    tmp_path: Path, changes: dict, reason: str | None
+) -> None:
+    row = named(run(tmp_path, task="locomo", data=LOCOMO | changes))["LoCoMo"]
+    assert (row["ours"].note, row["ours"].value) == (reason, 6 / 8 if reason is None else None)
 
 
 @pytest.mark.parametrize(
