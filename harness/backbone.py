@@ -307,17 +307,26 @@ class Decoding:
             self.finished = True
             return
         self._ids.append(token)
-        text = self._backbone.decode(self._ids).lstrip()
-        stopped = any(stop in text for stop in self._request.stop)
-        self.finished = stopped or self._count >= self._request.max_new_tokens
+        self.finished = self._count >= self._request.max_new_tokens or self._stopped()
+
+    def _stopped(self) -> bool:
+        if not self._request.stop:
+            return False
+        text = self.text().lstrip()
+        return any(stop in text for stop in self._request.stop)
 
     def text(self) -> str:
         """What was generated so far, stop strings and all."""
         return self._backbone.decode(self._ids)
 
     def continuation(self) -> Continuation:
-        """The result: the text before any stop string."""
-        text = self._backbone.decode(self._ids).lstrip()
+        """The result: the text before any stop string, without white space around it.
+
+        Where there are no stop strings it is the text as it is: a task may score how a reply begins.
+        """
+        if not self._request.stop:
+            return Continuation(self.text(), self._count)
+        text = self.text().lstrip()
         for stop in self._request.stop:
             text = text.split(stop, 1)[0]
         return Continuation(text.strip(), self._count)

@@ -97,9 +97,12 @@ class LmEvalTask(Task):
         return parts.context, query
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
-        """The task's own metrics of one answer. Raises UserError where the first is not a number in 0..1."""
+        """The task's own metrics of one answer, without white space around it.
+
+        Raises UserError where the first is not a number in 0..1.
+        """
         request = self._requests[query.id]
-        found = _scored(request, answer, self._filter)
+        found = _scored(request, answer.strip(), self._filter)
         metrics = {name: float(value) for name, value in found.items() if _is_share(value)}
         first = next(iter(found), None)
         if first is None or first not in metrics:
