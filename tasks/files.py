@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
@@ -22,14 +23,26 @@ def read_json(file: Path) -> tuple[Any, str]:
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
     try:
-        value = json.loads(data.decode("utf-8-sig"))
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file} is not UTF-8 text (byte {error.start})") from None
+    return parse_json(text, str(file)), hashlib.sha256(data).hexdigest()
+
+
+def parse_json(text: str, where: str) -> Any:
+    """The value of a JSON text.
+
+    Raises UserError, beginning with `where`, for another text, one nested too deeply, or numbers too long.
+    """
+    try:
+        return json.loads(text)
     except RecursionError:
-        raise UserError(f"{file} is nested too deeply to be read") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from None
-    return value, hashlib.sha256(data).hexdigest()
+        raise UserError(f"{where} is nested too deeply to be read") from None
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where} is not JSON: {error}") from None
+    except ValueError:  # the interpreter's limit of digits
+        most = sys.get_int_max_str_digits()
+        raise UserError(f"{where} holds a whole number of more than {most} digits") from None
 
 
 def is_text(value: Any) -> TypeGuard[str]:

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.files import read_json
 
 
 def rows_from_qasper(file: Path) -> list[dict[str, Any]]:
     """One row a paper that has an answerable question, in MemoryAgentBench's schema.
 
-    Raises UserError for a file that is not QASPER's JSON.
+    Raises UserError for a file that cannot be read or is not QASPER's JSON.
     """
-    try:
-        papers = json.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
-        raise UserError(f"{file} is not JSON: {error}") from None
+    papers, _ = read_json(file)
     if not isinstance(papers, dict):
         raise UserError(f"{file} is not QASPER's JSON: expected an object of papers by id")
     rows = []

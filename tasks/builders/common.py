@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.files import parse_json
 from deltamem_eval.tasks.memory_agent_bench.rows import Row
 
 Count = Callable[[str], int]
@@ -99,11 +100,8 @@ def read_text(file: Path, encoding: str = "utf-8") -> str:
 
 
 def read_json(file: Path) -> Any:
-    """A file's JSON value. Raises UserError where there is none."""
-    try:
-        return json.loads(read_text(file))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not JSON: {error}") from None
+    """A file's JSON value. Raises UserError where there is none that can be read."""
+    return parse_json(read_text(file), str(file))
 
 
 def listed(paths: Sequence[Path]) -> list[Path]:

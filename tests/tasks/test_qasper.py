@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.builders.common import read_json
 from deltamem_eval.tasks.memory_agent_bench.rows import check_row
 from deltamem_eval.tasks.qasper import rows_from_qasper
 
@@ -56,3 +57,19 @@ def test_answers_of_every_kind(tmp_path: Path) -> None:
 def test_other_files_are_refused(value: object, words: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=words):
         rows_from_qasper(write(tmp_path, value))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 100_000, "is nested too deeply"),
+        ("1" * 5000, "holds a whole number of more than 4300 digits"),
+        ("{", "is not JSON"),
+    ],
+)
+def test_files_that_are_no_json_are_refused(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "qasper.json"
+    file.write_text(text)
+    for read in (rows_from_qasper, read_json):
+        with pytest.raises(UserError, match=f"qasper.json {words}"):
+            read(file)
