@@ -20,6 +20,7 @@ from deltamem_eval.tasks.memory_agent_bench.rows import Row
 BUILDER_VERSION = 1
 _FULL = 0.9  # share of the budget from which on a context has the budget's size
 _FREE = 0.3  # share of single-hop questions with nothing to resolve; 21 to 35 % in the benchmark's rows
+_SIZES = {32_768: "32k", 65_536: "64k"}  # the benchmark's names of budgets that are not their thousands
 HEADER = "Here is a list of facts:\n"
 
 
@@ -99,9 +100,9 @@ class _Draft:
 def factconsolidation(paths: Sequence[Path], settings: Settings) -> Built:
     """A single-hop and a multi-hop row a seed over one context; see the module's text.
 
-    Sources `factconsolidation_sh_{size}` and `_mh_{size}`, size in thousands of tokens: the budget, or what
-    the cases fill where they do not reach it. Raises UserError for files of another form, a budget that holds
-    no case, or too few questions.
+    Sources `factconsolidation_sh_{size}` and `_mh_{size}`, size in thousands of tokens as the benchmark names
+    them (65,536 are 64k, 262,144 are 262k): the budget, or what the cases fill where they do not reach it.
+    Raises UserError for files of another form, a budget that holds no case, or too few questions.
     """
     cases = [case for path in listed(paths) if path.suffix == ".json" for case in _cases(path)]
     if not cases:
@@ -109,7 +110,7 @@ def factconsolidation(paths: Sequence[Path], settings: Settings) -> Built:
     drafts = [_draft(cases, settings, seed) for seed in settings.seeds]
     used = min(settings.count(draft.context) for draft in drafts)
     full = used > _FULL * settings.tokens
-    size = f"{max(1, (settings.tokens if full else used) // 1000)}k"
+    size = size_name(settings.tokens if full else used)
     rows = []
     for seed, draft in zip(settings.seeds, drafts, strict=True):
         for hops, asked in (("sh", draft.single), ("mh", draft.multi)):
@@ -120,6 +121,11 @@ def factconsolidation(paths: Sequence[Path], settings: Settings) -> Built:
     if not full:
         notes.append(f"all cases together fill {used} of {settings.tokens} tokens")
     return Built(rows, notes)
+
+
+def size_name(tokens: int) -> str:
+    """What a source of so many tokens is called."""
+    return _SIZES.get(tokens, f"{max(1, tokens // 1000)}k")
 
 
 def _draft(cases: Sequence[Case], settings: Settings, seed: int) -> _Draft:

@@ -9,7 +9,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.numbered_facts import Slots, parse_facts
 from deltamem_eval.tasks.builders.common import Settings
 from deltamem_eval.tasks.builders.facts import conflicts
-from deltamem_eval.tasks.builders.mquake import HEADER, factconsolidation
+from deltamem_eval.tasks.builders.mquake import HEADER, factconsolidation, size_name
 from deltamem_eval.tasks.memory_agent_bench.rows import check_row, evidence_of
 
 from shared import shared
@@ -113,3 +113,18 @@ def test_the_real_cases() -> None:
     # Walking a chain's evidence ends at the gold.
     for lines, golds in zip(multi["metadata"]["evidence"], multi["answers"], strict=True):
         assert lines[-1].endswith(f" {golds[0]}.")
+
+
+@pytest.mark.parametrize(
+    ("tokens", "wanted"),
+    [
+        (65_536, "64k"),
+        (32_768, "32k"),
+        (262_144, "262k"),
+        (6_000, "6k"),
+        (32_000, "32k"),
+        (400, "1k"),
+    ],
+)
+def test_sizes_are_named_as_in_the_benchmark(tokens: int, wanted: str) -> None:
+    assert size_name(tokens) == wanted
