@@ -126,7 +126,7 @@ def _verdict(
 def _judged(ask: Callable[[str, int], str], query: Query, sample: Sample) -> dict[str, float]:
     metadata = query.metadata
     question = str(metadata.get("question", query.prompt))
-    if source_of(sample.source).prefix == "infbench_":
+    if source_of(sample.source).prefix == "infbench_sum":
         points = [str(point) for point in metadata.get("keypoints") or ()]
         found = judged_summary(ask, query.targets, sample.answer, points)
         return {**found, "accuracy": found["judge_f1"]}

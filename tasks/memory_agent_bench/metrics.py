@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 FLEXIBLE = "flexible_exact_match"
 _VERDICTS = frozenset({"yes", "no", "noanswer"})
-_SPACED = re.compile(r"\b(?:a|an|the)\b|[^\w\s]|_")
+_SPACED = re.compile(r"\b(?:a|an|the)\b|[^\w\s]")
 _ROUGES = ("rougeL", "rougeLsum")
 
 
@@ -38,11 +38,13 @@ def f1(prediction: str, gold: str) -> float:
     said, wanted = normalise(prediction), normalise(gold)
     if said != wanted and (said in _VERDICTS or wanted in _VERDICTS):
         return 0.0
-    said_tokens, wanted_tokens = said.split(), wanted.split()
-    shared = sum((Counter(said_tokens) & Counter(wanted_tokens)).values())
-    if not shared:
-        return 0.0
-    return 2 * shared / (len(said_tokens) + len(wanted_tokens))
+    return _token_f1(said.split(), wanted.split())
+
+
+def _token_f1(said: Sequence[str], wanted: Sequence[str]) -> float:
+    """F1 of two bags of tokens; 0 where they share none."""
+    shared = sum((Counter(said) & Counter(wanted)).values())
+    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
 
 
 def rouge(prediction: str, gold: str) -> dict[str, float]:
@@ -78,12 +80,27 @@ def eventqa_recall(prediction: str, golds: Iterable[str]) -> float:
 def release_correct(prediction: str, golds: Iterable[str]) -> float:
     """δ-mem's release: 1 where an acceptable answer is, or stands in, the reply or its first line.
 
-    Texts are compared in lower case, articles and everything but letters and digits turned into spaces. An
-    answer 4 stands in a reply 43.
+    Texts are compared in lower case, articles and all but letters, digits and underscores turned into spaces.
+    An answer 4 stands in a reply 43.
     """
-    said, first = _released(prediction), _released(prediction.strip().split("\n", 1)[0])
+    said, first = map(_released, _whole_and_first(prediction))
     wanted = [_released(gold) for gold in golds]
     return float(any(gold and (gold == first or gold in said) for gold in wanted))
+
+
+def release_f1(prediction: str, golds: Iterable[str]) -> float:
+    """δ-mem's release, of summaries: bag-of-tokens F1 of texts normalised as in `release_correct`.
+
+    The best of the whole reply and its first line against any acceptable answer; yes and no are plain tokens.
+    """
+    said = [_released(text).split() for text in _whole_and_first(prediction)]
+    wanted = [_released(gold).split() for gold in golds]
+    return max((_token_f1(text, gold) for text in said for gold in wanted), default=0.0)
+
+
+def _whole_and_first(prediction: str) -> tuple[str, str]:
+    """A reply, and its first line."""
+    return prediction, prediction.strip().split("\n", 1)[0]
 
 
 def _released(text: str) -> str:
@@ -97,7 +114,7 @@ def _best(found: Iterable[Mapping[str, float]]) -> dict[str, float]:
 
 
 def score(
-    source: str, prediction: str, answers: Iterable[Any], catalogue: Catalogue | None = None
+    source: str, prediction: str, answers: str | Iterable[Any], catalogue: Catalogue | None = None
 ) -> dict[str, float]:
     """All metrics of one reply to a question of `source`, named as the official scorer names them.
 
@@ -105,9 +122,12 @@ def score(
     recommendations they are the entities that should all be recommended; catalogue: their titles, by default
     from the benchmark's file where it is found. Texts are compared as they are and parsed, the better of both
     counting, or parsed alone where the official scorer does so. `flexible_exact_match` is ours. Raises
-    UserError for an unknown source, no answers, or a catalogue that is not to be had.
+    UserError for an unknown source, a reply or answers that are no texts, no answers, or a catalogue that is
+    not to be had.
     """
-    golds = list(_flat([answers] if isinstance(answers, str) else answers))
+    if not isinstance(prediction, str):
+        raise UserError(f"a reply to a question of {source} must be a text, not {prediction!r}")
+    golds = list(_flat(answers, source))
     kind = source_of(source)
     if not golds:
         raise UserError(f"a question of {source} has no acceptable answer to score by")
@@ -122,9 +142,12 @@ def score(
     return made if meant is None else made | {FLEXIBLE: meant}
 
 
-def _flat(answers: Iterable[Any]) -> Iterable[str]:
-    for answer in answers:
-        if isinstance(answer, str):
-            yield answer
-        else:
-            yield from _flat(answer)
+def _flat(answers: Any, source: str) -> Iterator[str]:
+    """The texts of nested lists. Raises UserError for anything else in them."""
+    if isinstance(answers, str):
+        yield answers
+    elif isinstance(answers, Iterable) and not isinstance(answers, (bytes, Mapping)):
+        for answer in answers:
+            yield from _flat(answer, source)
+    else:
+        raise UserError(f"acceptable answers to a question of {source} must be texts, not {answers!r}")

@@ -16,7 +16,7 @@ _WORDING = {
     "icl_": "Give the number of the label that fits, as in the examples above.\n{question}\nlabel:",
     "recsys_": "Recommend 20 movies for this conversation, as a numbered list of titles.\n{question}\n"
     "Recommendations:",
-    "infbench_": "{question}\nSummary of the book:",
+    "infbench_sum": "{question}\nSummary of the book:",
     "qasper": "Use the paper above to answer.\nQuestion: {question}\nAnswer:",
     "detective_": "Go by the story above.\n{question}",
     "factconsolidation_": "Answer from the numbered facts above alone, even against what you know. Where two "

@@ -36,7 +36,7 @@ _KEYS = {  # the benchmark's names of our families of sources
     "eventqa_": "eventqa",
     "icl_": "in_context_learning",
     "recsys_": "recsys_redial",
-    "infbench_": "infbench_sum",
+    "infbench_sum": "infbench_sum",
     "detective_": "detective_qa",
     "factconsolidation_": "factconsolidation",
 }

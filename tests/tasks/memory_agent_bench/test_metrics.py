@@ -10,6 +10,7 @@ from deltamem_eval.tasks.memory_agent_bench.metrics import (
     substring_exact_match,
 )
 from deltamem_eval.tasks.memory_agent_bench.replies import normalise, parse_reply
+from deltamem_eval.tasks.memory_agent_bench.sources import source_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -99,8 +100,26 @@ def test_every_event_must_stand_in_the_raw_reply() -> None:
         ("icl_banking77_5900shot_balance", "label: 4\nlabel: 43", ["43"], 0.0, 1.0),
         ("icl_banking77_5900shot_balance", "43", ["43"], 1.0, 1.0),
         ("icl_banking77_5900shot_balance", "label: 4", ["43"], 0.0, 0.0),
+        ("icl_banking77_5900shot_balance", "label: 43. The label fits best", ["43"], 0.0, 1.0),
+        ("icl_banking77_5900shot_balance", "Label:\n43", ["43"], 0.0, 1.0),
+        ("icl_banking77_5900shot_balance", "the label **43**", ["43"], 0.0, 1.0),
+        ("icl", "label: 43", ["43"], 0.0, 1.0),
         ("detective_qa", '{"answer": "C. The couple", "reasoning": "x"}', ["C.The couple"], 0.0, 1.0),
         ("detective_qa", '{"answer": "B", "reasoning": "not C."}', ["C. The couple"], 0.0, 0.0),
+        ("detective_qa", '{"answer": "C. It {so} goes", "reasoning": "a } b {"}', ["C. x"], 0.0, 1.0),
+        ("detective_qa", '{"answer": "C. x", "clues": {"one": {"who": "A. y"}}}', ["C. x"], 0.0, 1.0),
+        ("detective_qa", '{"result": {"answer": "C. x"}, "n": 1}', ["C. x"], 0.0, 1.0),
+        ("detective_qa", '{"answer": "A. y"} or {"answer": "C. x", "reasoning": "the', ["C. x"], 0.0, 1.0),
+        (
+            "detective_qa",
+            'So {it is}:\n{"answer": "C. x\ny", "reasoning": "\\"answer\\": \\"A',
+            ["C. x"],
+            0.0,
+            1.0,
+        ),
+        ("detective_qa", '{"answer": "C. The', ["C. x"], 0.0, 1.0),
+        ("detective_qa", "{" * 3000 + '{"answer": "C."', ["C. x"], 0.0, 1.0),
+        ("detective_qa", '{"answer": 3, "other": [{"answer": "C. x"}]}', ["C. x"], 0.0, 1.0),
         ("detective_qa", "Answer: (c) The couple", ["C. The couple"], 1.0, 1.0),
         ("detective_qa", "nobody knows", ["C. The couple"], 0.0, 0.0),
         ("eventqa_full", "Anna left. Or Bob stayed.", ["Bob stayed."], 0.0, 0.0),
@@ -114,6 +133,34 @@ def test_what_a_reply_means(source: str, reply: str, golds: list[str], official:
 def test_no_answer_to_score_by() -> None:
     with pytest.raises(UserError, match="no acceptable answer"):
         score("ruler_qa1", "a", [])
+
+
+@pytest.mark.parametrize(
+    ("said", "golds", "words"),
+    [
+        ("a", None, "acceptable answers to a question of ruler_qa1 must be texts, not None"),
+        ("a", ["a", None], "must be texts, not None"),
+        ("a", [["a"], [7]], "must be texts, not 7"),
+        ("a", {"a": 1}, "must be texts, not {'a': 1}"),
+        (None, ["a"], "a reply to a question of ruler_qa1 must be a text, not None"),
+    ],
+)
+def test_what_is_no_text_is_refused_in_one_line(said: object, golds: object, words: str) -> None:
+    with pytest.raises(UserError, match=f"^.*{words}$"):
+        score("ruler_qa1", said, golds)
+
+
+@pytest.mark.parametrize(
+    "name", ["eventqa", "icl", "recsys", "detective", "longmemeval", "factconsolidation", "ruler_qa", "live"]
+)
+def test_a_family_s_bare_name_is_a_source(name: str) -> None:
+    assert source_of(name) is source_of(f"{name}_x")
+
+
+@pytest.mark.parametrize("name", ["infbench_choice_eng", "infbench_qa_eng", "eventqax", "ic", "recsysx"])
+def test_what_the_benchmark_does_not_have_is_unknown(name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown source '{name}'.*infbench_sum"):
+        score(name, "a", ["a"])
 
 
 def test_unknown_source() -> None:
