@@ -16,6 +16,7 @@ PROTOCOLS: dict[Name, str] = {
     "official": "space-joined chunks in a turn each, cut at their beginning as the benchmark's agents do",
     "delta-mem-release": "contexts cut in the middle to 120,000 characters, one prompt for all sources",
 }
+VERSION = 2  # of what `official` and `delta-mem-release` ask and score: raise when answers change
 CLIP = 120_000  # characters
 MARKER = "\n[...]\n"
 OFFICIAL_CHUNK = 4096  # tokens; the paper reports 512 for some sources
@@ -23,15 +24,16 @@ SLACK = 50_000  # tokens by which the official rule lets a limit exceed the cont
 _LONGEST_LINE = 2000  # characters
 STAMP = "2026-01-01 00:00:00"  # in place of the official wall clock, which makes every prompt another one
 
-_NOUNS = {
-    "ruler_qa": ("documents", "learned"),
-    "longmemeval_": ("conversation", "memorized"),
-    "eventqa_": ("part of a book", "read"),
-    "icl_": ("examples", "learned"),
-    "recsys_": ("conversations about movies", "learned"),
-    "infbench_": ("part of a book", "read"),
-    "detective_": ("part of a book", "read"),
-    "factconsolidation_": ("facts", "learned"),
+_UNDATED = ("longmemeval_",)  # its contexts tell dates of their own, and the official turn has none
+_TOLD = {  # what a turn says of its chunk, what the reader did with it, and the word that stands for it
+    "ruler_qa": ("these are the documents", "learned", "them"),
+    "longmemeval_": ("this is the conversation", "memorized", "it"),
+    "eventqa_": ("this is a part of the book", "read", "it"),
+    "icl_": ("these are the examples", "learned", "them"),
+    "recsys_": ("these are the conversations about movies", "learned", "them"),
+    "infbench_sum": ("this is a part of the book", "read", "it"),
+    "detective_": ("this is a part of the book", "read", "it"),
+    "factconsolidation_": ("these are the facts", "learned", "them"),
 }
 
 
@@ -80,10 +82,11 @@ def official_chunks(
 
 def own_turn(source: Source) -> tuple[str, str]:
     """What stands before and after a chunk in its turn of a dialogue, in our own words."""
-    noun, verb = _NOUNS.get(source.prefix, ("context", "read"))
+    told, done, word = _TOLD.get(source.prefix, ("this is the context", "read", "it"))
+    stamp = "" if source.prefix in _UNDATED else f", {STAMP}"
     return (
-        f"Dialogue of user and assistant, {STAMP}\nUser: these are the {noun}:\n",
-        f"\nAssistant: I have {verb} them and will answer questions about them.",
+        f"Dialogue of user and assistant{stamp}\nUser: {told}:\n",
+        f"\nAssistant: I have {done} {word} and will answer questions about {word}.",
     )
 
 
@@ -133,14 +136,15 @@ def hand_over(
     count: Callable[[str], int],
     limits: Limits | None = None,
     turn: tuple[str, str] | None = None,
+    chunk_size: int = OFFICIAL_CHUNK,
 ) -> Handed:
     """A context of source `name` as a protocol hands it over.
 
     count: tokens of a text, for chunks. limits: by which `official` cuts, None for never. turn: what stands
-    before and after each of its chunks, our own words where None.
+    before and after each of its chunks, our own words where None. chunk_size: of its chunks, in tokens.
     """
     if protocol == "official":
-        chunks = official_chunks(sentences_of(context), count)
+        chunks = official_chunks(sentences_of(context), count, chunk_size)
         return _official(name, chunks, limits, turn or own_turn(source_of(name)))
     kept = clip_middle(context) if protocol == "delta-mem-release" else context
     cut = 0.0 if kept == context else 1 - CLIP / len(context)

@@ -6,15 +6,15 @@ do we, but with ties going to the first title in sorted order, where the officia
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
-from deltamem_eval.errors import UserError
-from deltamem_eval.tasks.memory_agent_bench.hub import own_cache
+from deltamem_eval.errors import UnavailableError, UserError
+from deltamem_eval.tasks.files import read_json
+from deltamem_eval.tasks.memory_agent_bench.hub import REPOSITORY, REVISION, own_cache
 
 ENTITY_FILE = "entity2id.json"
 ENTITY_SHA256 = "63353aca481bc9558b502f91cb98f6fa26438796fdd7e0bc06b5a1532126e8b5"
@@ -27,9 +27,13 @@ _SEPARATORS = str.maketrans("_->", "   ")
 
 
 class Catalogue:
-    """Titles by entity id, and the nearest title of any text."""
+    """Titles by entity id, and the nearest title of any text.
 
-    def __init__(self, entities: Mapping[str, int]) -> None:
+    sha256: of the file they come from, 64 hex digits; empty where there is none.
+    """
+
+    def __init__(self, entities: Mapping[str, int], sha256: str = "") -> None:
+        self.sha256 = sha256
         self._titles = {str(number): title_of(uri) for uri, number in entities.items()}
 
     @cached_property
@@ -57,7 +61,7 @@ class Catalogue:
 
     def recall(self, prediction: str, answers: Sequence[str]) -> dict[str, float]:
         """Share of the gold entities' titles among the first 1, 5 and 10 titles of a reply."""
-        golds = [self.title(str(number)) for number in answers]
+        golds = [self.title(str(number).strip()) for number in answers]
         said = [self.nearest(item) for item in items_of(prediction)[: max(CUTS)]]
         return {
             f"recsys_recall@{cut}": sum(gold in said[:cut] for gold in golds) / max(len(golds), 1)
@@ -84,36 +88,45 @@ def _collapsed(text: str) -> str:
 
 
 def load_catalogue(file: str | Path | None = None) -> Catalogue:
-    """The catalogue of a file, else of one of the places where it is looked for, once a process.
+    """The catalogue of a file, else of the first of the places where it is looked for, once a process.
 
-    Raises UserError where there is none, naming the file, its checksum and where to put it.
+    A file that is named here or in VARIABLE is taken as it is; any other must be the benchmark's. Raises
+    UnavailableError where there is none, saying how to get it; UserError for one that cannot be read or is
+    another.
     """
-    places = [Path(file)] if file is not None else _places()
+    named = file or os.environ.get(VARIABLE)
+    if named:
+        if not Path(named).is_file():
+            raise UnavailableError(f"{named}: no such file" + ("" if file else f" ({VARIABLE} names it)"))
+        return _read(Path(named))
+    places = _places()
     for place in places:
         if place.is_file():
-            return _read(place)
-    raise UserError(
-        f"movie recommendations need the benchmark's {ENTITY_FILE} (sha256 {ENTITY_SHA256[:16]}…): put it at "
-        f"{places[-1]} or name it in {VARIABLE}"
+            return _read(place, ENTITY_SHA256)
+    raise UnavailableError(
+        f"movie recommendations need the benchmark's {ENTITY_FILE} (sha256 {ENTITY_SHA256[:16]}…): get it by "
+        f"hf download {REPOSITORY} {ENTITY_FILE} --repo-type dataset --revision {REVISION}, or put it at "
+        f"{places[-1]}, or name it in {VARIABLE}"
     )
 
 
 def _places() -> list[Path]:
-    """Where the catalogue may be: as named, in the hub's cache, as the benchmark's code has it, in ours."""
+    """Where the catalogue may be: in the hub's cache, as the benchmark's code has it, in our own cache."""
     from huggingface_hub import try_to_load_from_cache
 
-    named = [Path(os.environ[VARIABLE])] if VARIABLE in os.environ else []
-    cached = try_to_load_from_cache("ai-hyz/MemoryAgentBench", ENTITY_FILE, repo_type="dataset")
+    cached = try_to_load_from_cache(REPOSITORY, ENTITY_FILE, repo_type="dataset", revision=REVISION)
     found = [Path(cached)] if isinstance(cached, str) else []
-    return [*named, *found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own_cache() / ENTITY_FILE]
+    return [*found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own_cache() / ENTITY_FILE]
 
 
 @lru_cache(maxsize=2)
-def _read(place: Path) -> Catalogue:
-    try:
-        value = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{place} cannot be read as JSON: {error}") from None
+def _read(place: Path, expected: str = "") -> Catalogue:
+    value, sha256 = read_json(place)
+    if expected and sha256 != expected:
+        raise UserError(
+            f"{place} is not the benchmark's {ENTITY_FILE}: sha256 {sha256[:16]}…, expected "
+            f"{expected[:16]}…; replace it, or name it in {VARIABLE} if that is meant"
+        )
     if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
         raise UserError(f"{place} must map entity addresses to numbers")
-    return Catalogue(value)
+    return Catalogue(value, sha256)

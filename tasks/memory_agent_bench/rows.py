@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -10,26 +9,27 @@ from typing import Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, Episode, Query
+from deltamem_eval.tasks.files import parse_json
+from deltamem_eval.tasks.memory_agent_bench.metadata import (
+    PER_QUESTION,
+    check_length,
+    check_metadata,
+    is_texts,
+)
 from deltamem_eval.tasks.memory_agent_bench.prompts import wrap
-from deltamem_eval.tasks.memory_agent_bench.protocols import Handed, Limits, Name, hand_over, split_context
+from deltamem_eval.tasks.memory_agent_bench.protocols import (
+    OFFICIAL_CHUNK,
+    Handed,
+    Limits,
+    Name,
+    hand_over,
+    split_context,
+)
 from deltamem_eval.tasks.memory_agent_bench.sources import source_of
 from deltamem_eval.tasks.memory_agent_bench.templates import Wording
 
 Row = dict[str, Any]
 
-# Lists in a row's metadata that hold one value a question and are handed on with it.
-PER_QUESTION = (
-    "evidence",
-    "chance",
-    "selection",
-    "distance",
-    "associations",
-    "updates",
-    "context_tokens",
-    "question_types",
-    "question_ids",
-    "question_dates",
-)
 _WORD = re.compile(r"\w+")
 
 
@@ -58,11 +58,27 @@ def load_rows(path: str | Path) -> list[Row]:
     return rows
 
 
+def sources_in(path: Path) -> list[str]:
+    """The sources of a file's rows, each once, in order; of a parquet file only their names are read.
+
+    Raises UserError as `load_rows`.
+    """
+    if path.suffix != ".parquet":
+        found = [row["metadata"]["source"] for row in load_rows(path)]
+    else:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        try:
+            read = parquet.read_table(path, columns=["metadata.source"]).to_pylist()
+            found = [row["metadata"]["source"] for row in read]
+        except (pa.ArrowException, OSError, KeyError, TypeError):
+            found = [row["metadata"]["source"] for row in load_rows(path)]  # which says what is wrong
+    return list(dict.fromkeys(map(str, found)))
+
+
 def _read_json(file: Path) -> list[Any]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{file} is not JSON: {error}") from None
+    value = parse_json(file.read_text(encoding="utf-8-sig"), str(file))
     if isinstance(value, dict):
         value = value.get("data", [value] if "context" in value else None)
     if not isinstance(value, list):
@@ -71,14 +87,8 @@ def _read_json(file: Path) -> list[Any]:
 
 
 def _read_jsonl(file: Path) -> list[Any]:
-    rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{file} line {number} is not JSON: {error.msg}") from None
-    return rows
+    lines = file.read_text(encoding="utf-8-sig").split("\n")
+    return [parse_json(line, f"{file} line {number}") for number, line in enumerate(lines, 1) if line.strip()]
 
 
 def _read_parquet(file: Path) -> list[Any]:
@@ -111,18 +121,12 @@ def check_row(row: Any, where: str) -> None:
         source_of(metadata["source"])
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
-    lists = {"answers": answers, "metadata.qa_pair_ids": metadata.get("qa_pair_ids")}
-    lists |= {f"metadata.{name}": metadata.get(name) for name in PER_QUESTION}
-    for name, values in lists.items():
-        if values is not None and (not isinstance(values, list) or len(values) != len(row["questions"])):
-            count = len(values) if isinstance(values, list) else "no list"
-            raise UserError(
-                f"{where}: {name} must be as long as questions ({len(row['questions'])}), not {count}"
-            )
+    check_length(answers, len(row["questions"]), "answers", where)
+    check_metadata(metadata, len(row["questions"]), where)
 
 
 def _check_questions(questions: Any, where: str) -> None:
-    if not _is_texts(questions) or not questions:
+    if not is_texts(questions) or not questions:
         raise UserError(f"{where}: questions must be a list of texts, at least one")
     for index, question in enumerate(questions):
         if not question.strip():
@@ -130,15 +134,11 @@ def _check_questions(questions: Any, where: str) -> None:
 
 
 def _check_answers(answers: Any, where: str) -> None:
-    if not isinstance(answers, list) or not all(_is_texts(golds) and golds for golds in answers):
+    if not isinstance(answers, list) or not all(is_texts(golds) and golds for golds in answers):
         raise UserError(f"{where}: answers must hold a list of acceptable texts for each question")
     for index, golds in enumerate(answers):
-        if not any(gold.strip() for gold in golds):  # an empty text stands in every answer
-            raise UserError(f"{where}: the answers of question {index} are empty")
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+        if not all(gold.strip() for gold in golds):  # an empty text stands in every reply
+            raise UserError(f"{where}: the answers of question {index} hold an empty text")
 
 
 def episode_from_row(
@@ -150,16 +150,19 @@ def episode_from_row(
     count: Callable[[str], int] = len,
     limits: Limits | None = None,
     wording: Wording | None = None,
+    chunk_size: int = OFFICIAL_CHUNK,
 ) -> Episode:
     """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat.
 
-    count: tokens of a text, by which protocol `official` packs its chunks. limits: by which it cuts contexts,
-    None for never. wording: the benchmark's own prompts, None for ours.
+    count: tokens of a text, by which protocol `official` packs its chunks of chunk_size. limits: by which it
+    cuts contexts, None for never. wording: the benchmark's own prompts, None for ours. Answers end at a line
+    break under `isolated` alone, and there for sources of short answers.
     """
     name, context = str(row["metadata"]["source"]), str(row["context"])
     source = source_of(name)
     turn = None if wording is None else wording.turn(source)
-    handed = hand_over(protocol, name, context, count, limits, turn)
+    handed = hand_over(protocol, name, context, count, limits, turn, chunk_size)
+    stop = ("\n",) if source.short and protocol == "isolated" else ()
     found = evidence_of(name, tuple(split_context(context)), row)
     kept = survivors(row, found, context, handed)
     queries = []
@@ -167,7 +170,7 @@ def episode_from_row(
         more = {"evidence": found[number], "gold_survives": kept[number], "context_cut": handed.cut}
         question = str(row["questions"][number])
         prompt = wrap(source, question, protocol) if wording is None else wording.question(source, question)
-        queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, prompt, more))
+        queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, prompt, stop, more))
     return Episode(f"{split}/{index}", name, source.category, _chunks(name, context, handed), tuple(queries))
 
 
@@ -180,11 +183,18 @@ def _chunks(name: str, context: str, handed: Handed) -> tuple[Chunk, ...]:
     return tuple(Chunk(text, position) for position, text in enumerate(handed.pieces))
 
 
-def _query(row: Mapping[str, Any], key: str, number: int, prompt: str, more: Mapping[str, Any]) -> Query:
+def _query(
+    row: Mapping[str, Any],
+    key: str,
+    number: int,
+    prompt: str,
+    stop: tuple[str, ...],
+    more: Mapping[str, Any],
+) -> Query:
     question, metadata = str(row["questions"][number]), row["metadata"]
     source = source_of(str(metadata["source"]))
     given = {name: metadata[name][number] for name in PER_QUESTION if metadata.get(name) is not None}
-    known = {name: value for name, value in more.items() if value is not None}
+    known = {name: value for name, value in {**given, **more}.items() if value is not None}
     if metadata.get("keypoints"):
         known["keypoints"] = list(metadata["keypoints"])
     return Query(
@@ -192,8 +202,8 @@ def _query(row: Mapping[str, Any], key: str, number: int, prompt: str, more: Map
         prompt=prompt,
         targets=tuple(_texts(row["answers"][number])),
         max_new_tokens=source.new_tokens,
-        stop=("\n",) if source.short else (),
-        metadata={**given, **known, "question": question, "source": metadata["source"]},
+        stop=stop,
+        metadata={**known, "question": question, "source": metadata["source"]},
     )
 
 
@@ -224,13 +234,13 @@ def _texts(golds: Any) -> list[str]:
 def evidence_of(name: str, lines: tuple[str, ...], row: Mapping[str, Any]) -> list[list[str] | None]:
     """For each question the passages needed to answer it, None where they are not known.
 
-    A row may state them. For single-hop FactConsolidation they are found by rule: of the lines that hold the
-    gold answer as whole words, the one that shares most words with the question, the newest of equals. The
-    chain of facts behind a multi-hop question is not in the data.
+    A row may state them, null for a question whose are not known. For single-hop FactConsolidation they are
+    found by rule: of the lines that hold the gold answer as whole words, the one that shares most words with
+    the question, the newest of equals. The chain of facts behind a multi-hop question is not in the data.
     """
     stated = row["metadata"].get("evidence")
     if stated is not None:
-        return [list(item) for item in stated]
+        return [None if item is None else list(item) for item in stated]
     if not name.startswith("factconsolidation_sh"):
         return [None] * len(row["questions"])
     words = [frozenset(_WORD.findall(line.lower())) for line in lines]

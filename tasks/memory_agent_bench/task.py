@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,16 +13,25 @@ from deltamem_eval.hashing import sha256_of
 from deltamem_eval.interface import Episode, Query, Task, TokenCounter
 from deltamem_eval.tasks.memory_agent_bench.counting import official_counter
 from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS, find_split
-from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, score
+from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, release_f1, score
 from deltamem_eval.tasks.memory_agent_bench.prompts import PROMPT_VERSION
-from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS, Limits
-from deltamem_eval.tasks.memory_agent_bench.rows import Row, episode_from_row, load_rows
-from deltamem_eval.tasks.memory_agent_bench.sources import source_of
+from deltamem_eval.tasks.memory_agent_bench.protocols import OFFICIAL_CHUNK, PROTOCOLS, VERSION, Limits
+from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, load_catalogue
+from deltamem_eval.tasks.memory_agent_bench.rows import Row, episode_from_row, load_rows, sources_in
+from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.templates import OWN, wording_of
 
 BUFFER = 4000  # tokens that the official agents of 128,000 keep free; of shorter models the same share
 _SHARE = 32
-_DEFAULTS: Mapping[str, Any] = {"protocol": "isolated", "prompts": OWN, "input_limit": None, "buffer": None}
+_RELEASED = {"f1": "release_f1", "recsys_recall@5": "recsys_recall@5"}  # the release's metric by ours
+_LEAVE_OUT = "to do without them, name the other sources: --task-option sources=icl,ruler_qa,…"
+_DEFAULTS: Mapping[str, Any] = {
+    "protocol": "isolated",
+    "prompts": OWN,
+    "input_limit": None,
+    "buffer": None,
+    "chunk_size": None,
+}
 
 
 class _Rows(Task):
@@ -30,19 +39,40 @@ class _Rows(Task):
 
     seeded: ClassVar[bool] = False
 
-    def __init__(self, protocol: str, prompts: str, input_limit: int | None, buffer: int | None) -> None:
+    def __init__(
+        self,
+        protocol: str,
+        prompts: str,
+        input_limit: int | None,
+        buffer: int | None,
+        chunk_size: int | None,
+    ) -> None:
         if protocol not in PROTOCOLS:
             raise unknown("protocol", protocol, PROTOCOLS)
-        for name, least, value in (("input_limit", 1, input_limit), ("buffer", 0, buffer)):
+        given = (("input_limit", 1, input_limit), ("buffer", 0, buffer), ("chunk_size", 1, chunk_size))
+        for name, least, value in given:
             if value is not None:
                 _check_limit(name, value, least, protocol)
         self._protocol: Any = protocol
         self._wording = wording_of(prompts)
         self.system = self._wording.system if self._wording else ""
         self._input_limit, self._buffer = input_limit, buffer
+        self._chunk_size = OFFICIAL_CHUNK if chunk_size is None else chunk_size
+        self._catalogue: Catalogue | None = None
         self._limits: Limits | None = None
         self._count: Callable[[str], int] = len
         self._counter = "characters"
+
+    def _need(self, sources: Iterable[str], remedy: str) -> None:
+        """Open what rows of these sources are scored by. remedy: how to do without movie recommendations.
+
+        Raises UserError as `load_catalogue`.
+        """
+        if any(source_of(name).prefix == "recsys_" for name in sources):
+            try:
+                self._catalogue = load_catalogue()
+            except UserError as error:
+                raise type(error)(f"{error}; {remedy}") from None
 
     def prepare(self, backbone: TokenCounter) -> None:
         """Count tokens as the official protocol does where its tokenizer is at hand, else by the backbone."""
@@ -74,28 +104,38 @@ class _Rows(Task):
                     count=self._count,
                     limits=self._limits,
                     wording=self._wording,
+                    chunk_size=self._chunk_size,
                 )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
         """The official metrics, and the protocol's primary one again as `accuracy`.
 
+        White space around an answer counts as the official scorer has it; under `isolated` it is taken off.
         Answers that a language model is to judge bear `unjudged`; their accuracy is a token metric.
         """
         source = str(query.metadata["source"])
-        metrics = score(source, answer, query.targets)
+        said = answer.strip() if self._protocol == "isolated" else answer
+        metrics = score(source, said, query.targets, self._catalogue)
         primary = source_of(source).primary
         if self._protocol == "delta-mem-release":
-            metrics["release_correct"] = release_correct(answer, query.targets)
-            primary = primary if primary in ("f1", "recsys_recall@5") else "release_correct"
+            metrics["release_correct"] = release_correct(said, query.targets)
+            metrics["release_f1"] = release_f1(said, query.targets)
+            primary = _RELEASED.get(primary, "release_correct")
         judged = source_of(source).judged and self._protocol != "delta-mem-release"
         return {**metrics, "accuracy": metrics[primary], **({"unjudged": 1.0} if judged else {})}
 
     def identity(self) -> dict[str, Any]:
-        """Files, protocol, the wording's version or content hash, and what the official protocol cuts by."""
+        """Files, protocol, the wording's version or content hash, the movies' file where it is used, and what
+        the official protocol cuts by.
+        """
         prompts = PROMPT_VERSION if self._wording is None else self._wording.identity()
         made = {**self._files(), "protocol": self._protocol, "prompts": prompts}
+        if self._protocol != "isolated":
+            made["protocol_version"] = VERSION
+        if self._catalogue is not None:
+            made["catalogue"] = self._catalogue.sha256
         if self._protocol == "official":
-            made["counted_by"] = self._counter
+            made |= {"counted_by": self._counter, "chunk_size": self._chunk_size}
         if self._limits is not None:
             made |= {"input_limit": self._limits.input_limit, "buffer": self._limits.buffer}
         return made
@@ -111,7 +151,8 @@ class RowsTask(_Rows):
     Options. protocol: isolated, official or delta-mem-release. prompts: own, or the benchmark's once they are
     imported: official (as its long-context agents are asked), official-rag or official-agentic. input_limit,
     buffer: tokens by which `official` cuts contexts as the benchmark's agents do; by default the backbone's
-    positions, and 4,000 of them or a 32nd of fewer than 128,000.
+    positions, and 4,000 of them or a 32nd of fewer than 128,000. chunk_size: tokens of a chunk under
+    `official`, by default 4,096; the benchmark's paper has 512 for some sources.
     """
 
     name: ClassVar[str] = "rows"
@@ -127,12 +168,15 @@ class RowsTask(_Rows):
         prompts: str = OWN,
         input_limit: int | None = None,
         buffer: int | None = None,
+        chunk_size: int | None = None,
     ) -> None:
         if not path:
             raise UserError("task rows needs a file: give --rows FILE")
-        super().__init__(protocol, prompts, input_limit, buffer)
+        super().__init__(protocol, prompts, input_limit, buffer, chunk_size)
         self._path = Path(path)
         self._rows = load_rows(self._path)
+        names = {str(row["metadata"]["source"]) for row in self._rows}
+        self._need(names, f"to do without them, take the recsys rows out of {self._path}")
 
     def _listed(self) -> Iterator[tuple[str, int, Row]]:
         for index, row in enumerate(self._rows):
@@ -146,8 +190,8 @@ class MemoryAgentBenchTask(_Rows):
     """All four splits at one revision.
 
     Options. path: a folder of the splits' files in place of the hub. splits, sources: names separated by
-    commas, all where empty; a source may be given by the beginning of its name. The others are those of
-    task rows.
+    commas, all where empty; a source may be given by the beginning of its name, as `icl` or `eventqa_full`.
+    The others are those of task rows.
     """
 
     name: ClassVar[str] = "memory-agent-bench"
@@ -163,32 +207,47 @@ class MemoryAgentBenchTask(_Rows):
         prompts: str = OWN,
         input_limit: int | None = None,
         buffer: int | None = None,
+        chunk_size: int | None = None,
     ) -> None:
-        super().__init__(protocol, prompts, input_limit, buffer)
+        super().__init__(protocol, prompts, input_limit, buffer, chunk_size)
         known = {split.split: split for split in SPLITS}
         names = [part.strip() for part in splits.split(",") if part.strip()] or list(known)
         for name in names:
             if name not in known:
                 raise unknown("split", name, known)
-        self._paths = {name: find_split(known[name], path) for name in names}
         self._sources = tuple(part.strip() for part in sources.split(",") if part.strip())
         for source in self._sources:
-            source_of(source)
+            _check_begins(source)
+        self._paths = {name: find_split(known[name], path) for name in names}
+        self._need(self._chosen(), _LEAVE_OUT)
+
+    def _chosen(self) -> list[str]:
+        """The sources that will be asked. Raises UserError for an option that none of them begins with."""
+        held = [name for path in self._paths.values() for name in sources_in(path)]
+        for source in self._sources:
+            if not any(name.startswith(source) for name in held):
+                raise UserError(
+                    f"option sources: no row of {', '.join(self._paths)} is of '{source}'; there are "
+                    f"{', '.join(dict.fromkeys(held))}"
+                )
+        return [name for name in held if not self._sources or name.startswith(self._sources)]
 
     def _listed(self) -> Iterator[tuple[str, int, Row]]:
-        found = False
         for split, path in self._paths.items():
             for index, row in enumerate(load_rows(path)):
                 name = str(row["metadata"]["source"])
                 if not self._sources or name.startswith(self._sources):
-                    found = True
                     yield split, index, row
-        if not found:
-            raise UserError(f"no row is of {' or '.join(self._sources)} in {', '.join(self._paths)}")
 
     def _files(self) -> dict[str, Any]:
         hashes = {split: sha256_of(path) for split, path in self._paths.items()}
         return {"revision": REVISION, "sha256": hashes, "sources": list(self._sources)}
+
+
+def _check_begins(name: str) -> None:
+    """Raises UserError for a text that neither begins a family's prefix nor begins with one."""
+    if not any(source.prefix.startswith(name) for source in SOURCES):
+        source_of(name)
 
 
 def _check_limit(name: str, value: Any, least: int, protocol: str) -> None:

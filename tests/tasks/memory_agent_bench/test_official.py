@@ -143,6 +143,8 @@ def test_what_is_kept_free_by_default(tmp_path: Path) -> None:
         ),
         ({"protocol": "official", "input_limit": "many"}, "not 'many'"),
         ({"protocol": "official", "input_limit": True}, "not True"),
+        ({"protocol": "official", "chunk_size": 0}, "chunk_size must be a whole number of tokens from 1 on"),
+        ({"protocol": "isolated", "chunk_size": 512}, "option chunk_size belongs to --protocol official"),
         ({"prompts": "theirs"}, "unknown prompts 'theirs': known: official, "),
         ({"prompts": "official"}, "data import-prompts CHECKOUT"),
     ],
@@ -153,6 +155,18 @@ def test_options_that_cannot_be(options: dict, words: str, tmp_path: Path) -> No
         RowsTask(tmp_path / "rows.json", **options)
     with pytest.raises(UserError, match=words):
         MemoryAgentBenchTask(str(tmp_path), "Conflict_Resolution", **options)
+
+
+def test_the_size_of_chunks_is_an_option_and_part_of_the_identity(tmp_path: Path) -> None:
+    rows = [row("Ann lives in Oslo. Bob lives in Bern. Zoe lives in Rome.")]
+    usual, (whole,) = made(tmp_path, rows, 1000)
+    small, (parts,) = made(tmp_path, rows, 1000, chunk_size=8)
+    assert (len(whole.chunks), len(parts.chunks)) == (1, 2)
+    assert "Ann lives in Oslo. Bob lives in Bern.\n" in parts.chunks[0].text
+    assert (usual.identity()["chunk_size"], small.identity()["chunk_size"]) == (4096, 8)
+    assert {name for name, value in usual.identity().items() if small.identity()[name] != value} == {
+        "chunk_size"
+    }
 
 
 def test_imported_prompts_are_in_the_episodes_and_the_identity(tmp_path: Path) -> None:

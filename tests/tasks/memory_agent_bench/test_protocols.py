@@ -8,16 +8,19 @@ from statistics import fmean
 import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench import hub
-from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct
+from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, release_f1
 from deltamem_eval.tasks.memory_agent_bench.protocols import (
     CLIP,
     MARKER,
+    PROTOCOLS,
     clip_middle,
     hand_over,
     official_chunks,
     official_tail,
+    own_turn,
 )
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
+from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,6 +63,10 @@ def test_the_middle_is_cut_a_third_from_the_start() -> None:
         ("eventqa_full", 1_000_000, 10_000, None),
         ("eventqa_full", 850_000, 10_000, 800_000),
         ("embedded_codes", 10, 0, None),
+        ("longmemeval_s_-1_500", 128_000, 4_000, 123_950),
+        ("longmemeval_s_-1_500", 200_000, 4_000, 150_000),
+        ("longmemeval_s_-1_500", 250_000, 4_000, None),
+        ("longmemeval_s*", 430_000, 4_000, 400_000),
     ],
 )
 def test_the_official_tail(name: str, limit: int, buffer: int, wanted: int | None) -> None:
@@ -97,11 +104,25 @@ def test_official_turns_hold_the_chunks() -> None:
     assert handed.pieces[0].startswith("Dialogue of user and assistant, 2026-01-01 00:00:00\n")
 
 
+def test_a_dated_conversation_has_no_time_stamp_of_ours() -> None:
+    assert own_turn(source_of("longmemeval_s*")) == (
+        "Dialogue of user and assistant\nUser: this is the conversation:\n",
+        "\nAssistant: I have memorized it and will answer questions about it.",
+    )
+    for source in SOURCES:
+        before, after = own_turn(source)
+        assert ("these are" in before) == ("about them." in after)
+        assert (", 2026-01-01 00:00:00\n" in before) == (source.prefix != "longmemeval_")
+
+
 @pytest.mark.parametrize(
     ("reply", "golds", "wanted"),
     [
         ("label: 43", ["4"], 1.0),  # the release's false positive
         ("The U.S.", ["u s"], 1.0),
+        ("c_b", ["b"], 1.0),
+        ("c_b", ["c b"], 0.0),  # an underscore is a word's
+        ("(a) b-c!", ["b c"], 1.0),
         ("I don't know", ["Paris"], 0.0),
         ("", [""], 0.0),
         ("Paris\nor not", ["paris"], 1.0),
@@ -109,6 +130,55 @@ def test_official_turns_hold_the_chunks() -> None:
 )
 def test_correct_as_the_release_has_it(reply: str, golds: list[str], wanted: float) -> None:
     assert release_correct(reply, golds) == wanted
+
+
+@pytest.mark.parametrize(
+    ("reply", "golds", "wanted"),
+    [
+        ("the red-fox", ["red fox"], 1.0),
+        ("red fox\nand much more besides", ["red fox"], 1.0),  # its first line
+        ("yes", ["yes it is"], 2 / 4),  # no rule for yes and no
+        ("blue", ["red", "blue sky"], 2 / 3),
+        ("", ["red"], 0.0),
+    ],
+)
+def test_token_f1_as_the_release_has_it(reply: str, golds: list[str], wanted: float) -> None:
+    assert release_f1(reply, golds) == pytest.approx(wanted)
+
+
+def test_summaries_count_by_the_release_s_f1_under_its_protocol(tmp_path: Path) -> None:
+    made = row("A book.") | {
+        "questions": ["Sum up."],
+        "answers": [["yes it is"]],
+        "metadata": {"source": "infbench_sum_eng_shots2"},
+    }
+    (tmp_path / "rows.json").write_text(json.dumps([made]))
+    found = {}
+    for protocol in PROTOCOLS:
+        task = RowsTask(tmp_path / "rows.json", protocol)
+        (query,) = next(task.episodes(0, None)).queries
+        found[protocol] = task.score(query, "yes")["accuracy"]
+    assert found == {"isolated": 0.0, "official": 0.0, "delta-mem-release": 0.5}
+
+
+def test_only_isolated_answers_end_at_a_line_break_and_lose_white_space(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps([row("Ada was in Paris.")]))
+    stops, right, versions = {}, {}, {}
+    for protocol in PROTOCOLS:
+        task = RowsTask(tmp_path / "rows.json", protocol)
+        query, _ = next(task.episodes(0, None)).queries
+        stops[protocol] = query.stop
+        right[protocol] = task.score(query, "\nAda")["exact_match"]
+        versions[protocol] = task.identity().get("protocol_version")
+    assert stops == {"isolated": ("\n",), "official": (), "delta-mem-release": ()}
+    assert right == {"isolated": 1.0, "official": 1.0, "delta-mem-release": 1.0}  # the raw reply counts too
+    assert versions == {"isolated": None, "official": 2, "delta-mem-release": 2}
+    icl = row("a\nlabel: 4\n") | {"answers": [["4"], ["3"]], "metadata": {"source": "icl_x"}}
+    (tmp_path / "rows.json").write_text(json.dumps([icl]))
+    for protocol, wanted in (("isolated", 1.0), ("official", 0.0)):
+        task = RowsTask(tmp_path / "rows.json", protocol)
+        query, _ = next(task.episodes(0, None)).queries
+        assert task.score(query, "\n4")["exact_match"] == wanted  # nothing stands on the first line
 
 
 def test_the_protocol_decides_accuracy_and_identity(tmp_path: Path) -> None:
@@ -141,8 +211,14 @@ def test_splits_come_from_a_folder_and_sources_are_chosen(tmp_path: Path) -> Non
     assert set(task.identity()["sha256"]) == set(names.split(","))
     with pytest.raises(UserError, match="holds no Test_Time_Learning: expected one of"):
         MemoryAgentBenchTask(str(tmp_path))
-    with pytest.raises(UserError, match="no row is of icl_ in"):
-        list(MemoryAgentBenchTask(str(tmp_path), names, "icl_").episodes(0, None))
+    for prefix in ("factconsolidation", "fact"):
+        (found,) = MemoryAgentBenchTask(str(tmp_path), names, prefix).episodes(0, None)
+        assert found.id == "Conflict_Resolution/0"
+    for listed in ("icl_", "ruler_qa1,icl_", "ruler,icl_,fact"):
+        with pytest.raises(
+            UserError, match="is of 'icl_'; there are ruler_qa1_197K, factconsolidation_sh_6k"
+        ):
+            MemoryAgentBenchTask(str(tmp_path), names, listed)
 
 
 def test_a_parquet_file_of_another_version_is_refused(tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Movie recommendations: titles, items of a reply and recall, by hand; the real catalogue where it is."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench import recsys
+from deltamem_eval.tasks.memory_agent_bench.hub import REVISION
 from deltamem_eval.tasks.memory_agent_bench.metrics import score
 from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, items_of, load_catalogue, title_of
+from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
 from rapidfuzz.distance import Levenshtein
 
 from shared import shared
@@ -46,24 +49,87 @@ def test_items(reply: str, wanted: list[str]) -> None:
 def test_recall_counts_the_first_titles_nearest_to_the_items() -> None:
     catalogue = Catalogue(ENTITIES)
     reply = "1. Heats\n2. Spyder Man\n3. x\n4. y\n5. z\n6. Watr"
-    found = score("recsys_redial_full", reply, ["4", "0"], catalogue)
+    found = score("recsys_redial_full", reply, ["4", " 0"], catalogue)
     assert found == {"recsys_recall@1": 0.5, "recsys_recall@5": 0.5, "recsys_recall@10": 1.0}
     with pytest.raises(UserError, match="entity 77"):
         catalogue.recall(reply, ["77"])
 
 
-def test_a_missing_or_broken_catalogue_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where our cache would hold the catalogue, with no other to be found."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(recsys, "VARIABLE", "NOWHERE")
-    with pytest.raises(UserError, match=r"entity2id.json \(sha256 63353aca481bc955…\): put it at"):
-        load_catalogue()
+    monkeypatch.delenv(recsys.VARIABLE, raising=False)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
     (tmp_path / "cache" / "deltamem-eval").mkdir(parents=True)
-    (tmp_path / "cache" / "deltamem-eval" / "entity2id.json").write_text(json.dumps(ENTITIES))
+    return tmp_path / "cache" / "deltamem-eval" / "entity2id.json"
+
+
+def test_a_missing_or_broken_catalogue_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(
+        UserError, match=r"entity2id.json \(sha256 63353aca481bc955…\): get it by hf download"
+    ):
+        load_catalogue()
+    own.write_text(json.dumps(ENTITIES))
+    with pytest.raises(
+        UserError, match=r"is not the benchmark's entity2id.json: sha256 .* expected 63353aca"
+    ):
+        load_catalogue()
+    monkeypatch.setattr(recsys, "ENTITY_SHA256", sha256(own.read_bytes()).hexdigest())
     assert load_catalogue().title("2") == "12 Monkeys"
-    (tmp_path / "bad.json").write_text("[1]")
+    own.write_text("[1]")
+    monkeypatch.setenv(recsys.VARIABLE, str(own))
+    recsys._read.cache_clear()
     with pytest.raises(UserError, match="must map"):
-        load_catalogue(tmp_path / "bad.json")
+        load_catalogue()
+    own.write_text("[" * 100_000)
+    with pytest.raises(UserError, match=r"entity2id\.json is nested too deeply"):
+        load_catalogue()
+    monkeypatch.setenv(recsys.VARIABLE, str(own.parent / "none"))
+    with pytest.raises(UserError, match=r"none: no such file \(DELTAMEM_EVAL_ENTITIES names it\)"):
+        load_catalogue()
+
+
+def test_the_hub_s_copy_is_that_of_the_pinned_revision(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = own.parent / "blob"
+    blob.write_text(json.dumps(ENTITIES))
+
+    def cached(repository: str, name: str, *, repo_type: str, revision: str = "main") -> str | None:
+        return str(blob) if (name, repo_type, revision) == ("entity2id.json", "dataset", REVISION) else None
+
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    with pytest.raises(UserError, match=r"blob is not the benchmark's"):
+        load_catalogue()
+    monkeypatch.setattr(recsys, "ENTITY_SHA256", sha256(blob.read_bytes()).hexdigest())
+    assert load_catalogue().title("0") == "Water"
+
+
+ROW = {
+    "context": "Dialogue 1: System: hi User: I like Heat.\n",
+    "questions": ["User: what else?"],
+    "answers": [["4", "0"]],
+    "metadata": {"source": "recsys_redial_full"},
+}
+
+
+def test_tasks_ask_for_the_catalogue_before_they_run(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = {**ROW, "answers": [["4"]], "metadata": {"source": "icl_x"}}
+    file = Path("Test_Time_Learning.json")
+    file.write_text(json.dumps([ROW, plain]))
+    with pytest.raises(UserError, match=r"need the benchmark's .*--task-option sources=icl"):
+        MemoryAgentBenchTask(".", "Test_Time_Learning")
+    with pytest.raises(UserError, match=r"need the benchmark's .*take the recsys rows out of Test_Time"):
+        RowsTask(file)
+    assert "catalogue" not in MemoryAgentBenchTask(".", "Test_Time_Learning", "icl").identity()
+    own.write_text(json.dumps(ENTITIES))
+    monkeypatch.setenv(recsys.VARIABLE, str(own))
+    wanted = sha256(own.read_bytes()).hexdigest()
+    for task in (MemoryAgentBenchTask(".", "Test_Time_Learning", "recsys"), RowsTask(file)):
+        assert task.identity()["catalogue"] == wanted
+    (query,) = next(task.episodes(0, None)).queries
+    monkeypatch.delenv(recsys.VARIABLE)  # the task holds what it opened
+    assert task.score(query, "\n1. Heat\n2. Water\n")["accuracy"] == 1.0
 
 
 def test_nearest_is_the_least_distance_over_the_whole_catalogue() -> None:

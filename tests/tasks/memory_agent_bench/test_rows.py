@@ -6,7 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from deltamem_eval.errors import UserError
-from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows, split_context
+from deltamem_eval.tasks.memory_agent_bench.rows import (
+    check_row,
+    episode_from_row,
+    load_rows,
+    sources_in,
+    split_context,
+)
 from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
 from hypothesis import given
@@ -61,6 +67,15 @@ def test_a_byte_order_mark_and_unusual_line_ends_inside_texts_are_no_damage(
     assert read["context"] == told["context"]
 
 
+@pytest.mark.parametrize("name", ["rows.json", "rows.parquet"])
+def test_sources_are_told_each_once_in_order(name: str, tmp_path: Path) -> None:
+    rows = [row(metadata={"source": source}) for source in ("icl_b", "icl_a", "icl_b")]
+    assert sources_in(write(tmp_path, name, rows)) == ["icl_b", "icl_a"]
+    (tmp_path / name).write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=f"{name} is not "):
+        sources_in(tmp_path / name)
+
+
 BAD = [
     ("rows.csv", b"", "must be a .json, .jsonl or .parquet"),
     ("none.json", None, "no such file"),
@@ -71,6 +86,10 @@ BAD = [
     ("empty.json", b"[]", "holds no rows"),
     ("broken.parquet", b"PAR1 no", "not a parquet file"),
     ("text.json", b'["a"]', "row 0: expected an object"),
+    ("deep.json", b"[" * 100_000, "deep.json is nested too deeply"),
+    ("deep.jsonl", b"{}\n" + b"[" * 100_000, "line 2 is nested too deeply"),
+    ("long.json", b"[" + b"1" * 5000 + b"]", "holds a whole number of more than 4300 digits"),
+    ("long.jsonl", b"1" * 5000, "line 1 holds a whole number of more than 4300 digits"),
 ]
 
 
@@ -83,6 +102,11 @@ def test_files_that_cannot_be_read(name: str, content: bytes | None, words: str,
     assert str(tmp_path / name) in str(caught.value)
 
 
+def told(**lists: object) -> dict:
+    """A row's changes: its metadata with these lists."""
+    return {"metadata": {"source": "icl_x", **lists}}
+
+
 BROKEN_ROWS = [
     ({"context": None}, "lacks context"),
     ({"context": " \n"}, "context must be"),
@@ -90,13 +114,29 @@ BROKEN_ROWS = [
     ({"questions": "why"}, "questions must be"),
     ({"answers": ["Oslo", "Italy"]}, "answers must hold"),
     ({"answers": [["Oslo"], []]}, "answers must hold"),
-    ({"answers": [["Oslo"], ["", " "]]}, "the answers of question 1 are empty"),
+    ({"answers": [["Oslo"], ["", " "]]}, "the answers of question 1 hold an empty text"),
+    ({"answers": [["Oslo", ""], ["Italy"]]}, "the answers of question 0 hold an empty text"),
     ({"questions": ["who?", " "]}, "question 1 is empty"),
     ({"answers": [["Oslo"]]}, r"answers must be as long as questions \(2\), not 1"),
     ({"metadata": {}}, "with a source"),
     ({"metadata": {"source": "mine"}}, "unknown source 'mine'"),
     ({"metadata": {"source": "icl_x", "qa_pair_ids": ["a"]}}, "metadata.qa_pair_ids must be as long"),
     ({"metadata": {"source": "icl_x", "chance": 0.1}}, "metadata.chance must be as long .* not no list"),
+    (
+        told(evidence=[["a"], "b"]),
+        "metadata.evidence of question 1 must be a list of texts, or null .* not 'b'",
+    ),
+    (told(evidence=[[1], None]), r"metadata.evidence of question 0 must be a list of texts.* not \[1\]"),
+    (told(question_dates=["2024", 5]), "metadata.question_dates of question 1 must be a text or null, not 5"),
+    (told(question_types=[{}, None]), "metadata.question_types of question 0 must be a text or null"),
+    (told(question_ids=[True, "a"]), "metadata.question_ids of question 0 must be a text or null"),
+    (told(distance=["far", 2]), "metadata.distance of question 0 must be a finite number, not 'far'"),
+    (told(updates=[1, None]), "metadata.updates of question 1 must be a finite number, not nothing"),
+    (told(chance=[0.5, True]), "metadata.chance of question 1 must be a finite number, not True"),
+    (told(context_tokens=[1, float("nan")]), "metadata.context_tokens of question 1 must be a finite number"),
+    (told(keypoints=["a", 1]), "metadata.keypoints must be a list of texts or null"),
+    (told(keypoints="a"), "metadata.keypoints must be a list of texts or null, not 'a'"),
+    ({"metadata": {"source": "infbench_choice_eng"}}, "unknown source 'infbench_choice_eng'"),
 ]
 
 
@@ -129,6 +169,15 @@ def test_evidence_is_the_newest_of_the_best_lines_and_whole_words_only() -> None
     assert query.metadata["evidence"] == ["2. Bob owns a car."]
     multi = {**made, "metadata": {"source": "factconsolidation_mh_6k"}}
     assert "evidence" not in episode_from_row(multi, split="x", index=0).queries[0].metadata
+
+
+def test_what_is_not_known_of_a_question_is_left_out() -> None:
+    made = row(**told(evidence=[None, ["0. Rome is in Italy."]], question_types=["a", None]))
+    check_row(made, "row")
+    first, second = episode_from_row(made, split="x", index=0).queries
+    assert "evidence" not in first.metadata
+    assert second.metadata["evidence"] == ["0. Rome is in Italy."]
+    assert (first.metadata["question_types"], "question_types" in second.metadata) == ("a", False)
 
 
 def test_every_source_is_claimed_by_one_family() -> None:
