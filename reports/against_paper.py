@@ -16,6 +16,7 @@ from deltamem_eval.store import CellRecord, Sample
 from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
 
 PROTOCOL = "delta-mem-release"
+_CHOOSING = ("bm25-rag", "llmlingua2", "memorybank")  # a part of the context for the prompt
 _COLUMNS = (
     Column("method", "method"),
     Column("window", "window"),
@@ -126,7 +127,8 @@ def _rows(group: Group, records: Sequence[CellRecord]) -> list[tuple[Cell, ...]]
             if scope.startswith(f"{measure.task}/") and measure.keeps(sample, cells[0].identity["data"])
         ]
         if members:
-            rows.append(_row(group, backbone, measure, members, number / 100, _hindrance(measure, cells)))
+            hindrance = _hindrance(measure, cells) or _cut_off(group, members)
+            rows.append(_row(group, backbone, measure, members, number / 100, hindrance))
     return rows
 
 
@@ -138,6 +140,18 @@ def _hindrance(measure: Measure, cells: Sequence[CellRecord]) -> str | None:
     if found is None and any(cell.identity.get("limit") for cell in cells):
         return "Limited to some of the episodes."
     return found
+
+
+def _cut_off(group: Group, members: Members) -> str | None:
+    """Why a window is not the paper's: there the whole context, as the protocol leaves it, is in the prompt
+    of every method that chooses no part of it.
+    """
+    window = group.window
+    if window is None or group.method in _CHOOSING:
+        return None
+    if any(sample.context_tokens >= window for _, sample in members):
+        return f"window {window} did not hold every context: the paper's prompts do."
+    return None
 
 
 def _other_benchmark(data: Mapping[str, Any]) -> str | None:

@@ -53,6 +53,19 @@ def test_another_protocol_or_a_part_of_the_episodes_gives_a_reason_and_no_number
     assert part["ours"].note == "Limited to some of the episodes."
 
 
+def test_a_window_that_cuts_contexts_is_not_the_paper_s_but_for_methods_that_choose(tmp_path: Path) -> None:
+    def ours(method: str, shown: int) -> tuple[object, str | None]:
+        plain = {"method": method, "model": BACKBONE, "task": "memory-agent-bench", "data": RELEASE}
+        samples = [sample(number, True, context_tokens=shown) for number in range(4)]
+        path = write_run(tmp_path / f"{method}{shown}", [(plain | {"window": 40}, samples)])
+        cell = named(path)["MemoryAgentBench"]["ours"]
+        return cell.value, cell.note
+
+    assert ours("token-write", 39) == (1.0, None)
+    assert ours("token-write", 40) == (None, "window 40 did not hold every context: the paper's prompts do.")
+    assert ours("bm25-rag", 40) == (1.0, None)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
