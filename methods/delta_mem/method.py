@@ -30,8 +30,8 @@ class DeltaMem(MemoryMethod):
     """Writes the whole context into the state, then answers from the state and the window, with writes off.
 
     The context streams through the decoder in segments of whole chunks, at most write_length tokens each,
-    with no key-value cache between them: only the state carries over. Option write_length: 0 means the
-    backbone's positions, at most 8192 (the paper's).
+    with no key-value cache between them: only the state carries over. Option write_length: at most the
+    backbone's positions; 0 means as many as those, at most 8192 (the paper's).
     """
 
     trained: ClassVar[bool] = True
@@ -54,9 +54,19 @@ class DeltaMem(MemoryMethod):
         self._backbone = backbone
         self._window = Window(backbone, window_size(backbone, settings.window))
         self._shared = SharedPrefix(backbone, self._window)
-        self._write_length = options["write_length"] or min(backbone.positions, _LONGEST_WRITE)
+        self._write_length = self._checked_length(options["write_length"])
         load_adapter(backbone.model, settings.adapter)
         self.reset()
+
+    def _checked_length(self, asked: int) -> int:
+        """Tokens of a segment. Raises UserError for a number that the backbone cannot read at once."""
+        most = self._backbone.positions
+        if not 0 <= asked <= most:
+            raise UserError(
+                f"option write_length of {self.name} is 1 to {most:,} tokens, the positions of "
+                f"{self._backbone.name}, or 0 for the default, not {asked}"
+            )
+        return asked or min(most, _LONGEST_WRITE)
 
     def _check_policy(self, config: DeltaMemConfig, folder: str) -> None:
         wanted = (self.granularity, self.state_heads > 1)
