@@ -58,7 +58,8 @@ def load_adapter(model: nn.Module, folder: str | Path) -> DeltaMemConfig:
 def save_adapter(model: nn.Module, folder: str | Path, format: Format = "release") -> None:  # noqa: A002
     """Write the attached adapter; each file appears whole or not at all.
 
-    Raises UserError where the model carries no memory or the folder cannot be written.
+    Weights of the other format that stand in the folder are removed once the new ones are in place: a folder
+    holds one adapter. Raises UserError where the model carries no memory or the folder cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -77,6 +78,8 @@ def save_adapter(model: nn.Module, folder: str | Path, format: Format = "release
         else:
             _write(target / SAFETENSORS_FILE, lambda path: save_file(weights, path))
         _write(target / CONFIG_FILE, lambda path: path.write_text(config, encoding="utf-8"))
+        other = SAFETENSORS_FILE if format == "release" else RELEASE_FILE
+        (target / other).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write the adapter to {folder}: {error.strerror or error}") from error
 

@@ -42,6 +42,10 @@ ARCHIVED: Mapping[str, Any] = {
     "latent_memory_slots": 4,
     "latent_memory_init_std": 0.002,
     "latent_gate_init": 0.01,
+}
+
+# Options of the release that change what an adapter computes and are not served here, likewise.
+NOT_SERVED: Mapping[str, Any] = {
     "delta_o_rmsnorm": False,
     "delta_o_rmsnorm_eps": 1e-6,
     "trainable_delta_scale": False,
@@ -51,6 +55,8 @@ ARCHIVED: Mapping[str, Any] = {
     "delta_scale_parameterization": "alpha_over_rank",
 }
 
+_FIXED: Mapping[str, Any] = {**ARCHIVED, **NOT_SERVED}
+
 
 @dataclass(frozen=True)
 class DeltaMemConfig:
@@ -58,7 +64,8 @@ class DeltaMemConfig:
 
     rank: rows and columns of a state. num_state_heads: states a layer keeps. alpha: corrections are scaled by
     alpha / rank. target_layers: indices of adapted layers, empty for all. delta_heads: which projections are
-    corrected. Raises UserError for a value out of range.
+    corrected. couple_lambda: whether the decay gate is 1 - beta; if not, it has parameters of its own, which
+    state_update_mode no_lambda keeps and does not use. Raises UserError for a value out of range.
     """
 
     rank: int = 8
@@ -88,6 +95,8 @@ class DeltaMemConfig:
             _one_of("delta_heads", head, HEADS)
         if not self.delta_heads or not self.target_modules:
             raise UserError("adapter config: delta_heads and target_modules must name at least one each")
+        for name in ("delta_heads", "target_modules", "target_layers"):
+            _once(name, getattr(self, name))
 
     @property
     def width(self) -> int:
@@ -101,42 +110,42 @@ class DeltaMemConfig:
 
     @property
     def has_lambda(self) -> bool:
-        """Whether the decay gate has parameters of its own."""
+        """Whether the decay gate has parameters of its own that it uses."""
         return not self.couple_lambda and self.state_update_mode != "no_lambda"
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeltaMemConfig:
         """Read the release's JSON object.
 
-        Raises UserError for an unknown field, an archived option that is not at its default, or a bad value.
+        Raises UserError for an unknown field, an option that is not at the one value served, or a bad value.
         """
         known = {field.name: field for field in fields(cls)}
         given: dict[str, Any] = {}
         for name, value in values.items():
-            if name in ARCHIVED:
-                if value != ARCHIVED[name]:
+            if name in _FIXED:
+                if value != _FIXED[name]:
+                    why = "is an archived option of the release" if name in ARCHIVED else "is not served here"
                     raise UserError(
-                        f"adapter config: {name}={value!r} is an archived option; only {ARCHIVED[name]!r} is "
-                        f"served"
+                        f"adapter config: {name}={value!r} {why}; only {_FIXED[name]!r} is served"
                     )
             elif name in known:
                 given[name] = _coerce(name, value, known[name].default)
             else:
-                raise unknown("adapter config field", name, [*known, *ARCHIVED])
+                raise unknown("adapter config field", name, [*known, *_FIXED])
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """The release's JSON object, archived options included at their defaults."""
+        """The release's JSON object, with what is archived or not served at its default."""
         own = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
-        return {**own, **ARCHIVED}
+        return {**own, **_FIXED}
 
 
 def added_parameters(config: DeltaMemConfig, hidden: int, outputs: Mapping[str, int], layers: int) -> int:
     """Parameters of the active parts, from dimensions alone.
 
-    Per layer 3·R·d + Σ R·out over corrected heads + G·d + G, and G·d + G again for an uncoupled decay gate.
+    Per layer 3·R·d + Σ R·out over corrected heads + G·d + G, and G·d + G again for a decay gate of its own.
     outputs: output width of each of q, k, v, o. layers: layers of the backbone (all are adapted when
     target_layers is empty).
     """
@@ -149,6 +158,12 @@ def added_parameters(config: DeltaMemConfig, hidden: int, outputs: Mapping[str, 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise UserError(f"adapter config: {name} must be one of {', '.join(allowed)}, not {value!r}")
+
+
+def _once(name: str, values: tuple[Any, ...]) -> None:
+    for value in values:
+        if values.count(value) > 1:
+            raise UserError(f"adapter config: {name} names {value!r} {values.count(value)} times")
 
 
 def _coerce(name: str, value: Any, default: Any) -> Any:

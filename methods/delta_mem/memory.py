@@ -49,9 +49,11 @@ class LayerMemory(nn.Module):
             )
         self.beta_proj = nn.Parameter(torch.zeros(config.gates, hidden))
         self.beta_bias = nn.Parameter(torch.full((config.gates,), config.beta_bias_init))
-        if config.has_lambda:
-            self.lambda_proj = nn.Parameter(torch.zeros(config.gates, hidden))
-            self.lambda_bias = nn.Parameter(torch.full((config.gates,), -config.beta_bias_init))
+        if not config.couple_lambda:
+            weight = torch.zeros(config.gates, hidden)
+            bias = torch.full((config.gates,), -config.beta_bias_init)
+            self.lambda_proj = nn.Parameter(weight, requires_grad=config.has_lambda)
+            self.lambda_bias = nn.Parameter(bias, requires_grad=config.has_lambda)
         gates = ("beta", "lambda") if config.has_lambda else ("beta",)
         self._rows = (*_INPUTS, *(f"{gate}_proj" for gate in gates))
         self._offsets = tuple(f"{gate}_bias" for gate in gates)
@@ -75,8 +77,8 @@ class LayerMemory(nn.Module):
         return self
 
     def active_parameters(self) -> list[nn.Parameter]:
-        """The parameters that training changes and that count as added; inactive corrections are zeros and
-        do not.
+        """The parameters that training changes and that count as added; inactive corrections, which are
+        zeros, and a decay gate that the update mode does not use do not.
         """
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 

@@ -15,10 +15,12 @@ from deltamem_eval.methods.delta_mem import (
     get_state,
     is_attached,
     load_adapter,
+    reset_state,
     save_adapter,
     set_state,
     trainable_parameters,
 )
+from deltamem_eval.methods.delta_mem.hooks import attachment_of
 from tiny import tiny_backbone
 
 IDS = torch.arange(40)[None] + 3
@@ -62,6 +64,57 @@ def test_round_trip(form: str, config: DeltaMemConfig, model: torch.nn.Module, t
     assert torch.equal(logits(model), wanted)
     detach(model)
     assert not is_attached(model)
+
+
+@pytest.mark.parametrize("forms", [("release", "safetensors"), ("safetensors", "release")], ids="-".join)
+def test_a_folder_holds_the_adapter_that_was_saved_last(
+    forms: tuple[str, str], model: torch.nn.Module, tmp_path: Path
+) -> None:
+    saved(model, tmp_path, forms[0], DeltaMemConfig(alpha=8.0))
+    old = adapter_hash(tmp_path)
+    wanted = saved(model, tmp_path, forms[1], DeltaMemConfig(rank=4))
+    suffix = {"release": "pt", "safetensors": "safetensors"}[forms[1]]
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "delta_mem_config.json",
+        f"delta_mem_adapter.{suffix}",
+    }
+    assert adapter_hash(tmp_path) != old
+    assert load_adapter(model, tmp_path).rank == 4
+    assert torch.equal(logits(model), wanted)
+
+
+@pytest.mark.parametrize("form", ["release", "safetensors"])
+def test_an_uncoupled_gate_that_no_update_uses_is_kept(
+    form: str, model: torch.nn.Module, tmp_path: Path
+) -> None:
+    """The release stores the decay gate of every uncoupled adapter, in mode no_lambda as well."""
+    config = DeltaMemConfig(couple_lambda=False, state_update_mode="no_lambda")
+    attach(model, config)
+    gates = {
+        name: parameter
+        for memory in attachment_of(model).memories.values()
+        for name, parameter in memory.named_parameters()
+        if name.startswith("lambda")
+    }
+    assert {name: tuple(gate.shape) for name, gate in gates.items()} == {
+        "lambda_proj": (8, 48),
+        "lambda_bias": (8,),
+    }
+    for parameter in gates.values():
+        parameter.data.normal_()
+    trained = {id(parameter) for parameter in trainable_parameters(model)}
+    assert not trained & {id(gate) for gate in gates.values()}
+    wanted = logits(model)
+    save_adapter(model, tmp_path, form)
+    detach(model)
+    assert load_adapter(model, tmp_path) == config
+    last = list(attachment_of(model).memories.values())[-1]
+    assert all(torch.equal(getattr(last, name), gate) for name, gate in gates.items())
+    assert torch.equal(logits(model), wanted)
+    for memory in attachment_of(model).memories.values():
+        memory.lambda_bias.data.add_(5)
+    reset_state(model)
+    assert torch.equal(logits(model), wanted)
 
 
 def test_hash_follows_content(model: torch.nn.Module, tmp_path: Path) -> None:
@@ -116,6 +169,12 @@ def test_weights_that_do_not_fit(
         ("[1]", "JSON object"),
         ('{"rnak": 8}', "did you mean rank"),
         ('{"rank": "8"}', "must be int"),
+        ('{"memory_readout_mode": "slots"}', "memory_readout_mode='slots' is an archived option"),
+        ('{"delta_o_rmsnorm": true}', "delta_o_rmsnorm=True is not served here; only False is"),
+        ('{"trainable_delta_scale": true}', "trainable_delta_scale=True is not served here"),
+        ('{"delta_scale_init": 0.5}', "delta_scale_init=0.5 is not served here"),
+        ('{"delta_heads": ["q", "o", "q"]}', "delta_heads names 'q' 2 times"),
+        ('{"target_layers": [0, 2, 2]}', "target_layers names 2 2 times"),
     ],
 )
 def test_configs_that_cannot_be_read(
