@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
+import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
 from deltamem_eval.methods.delta_mem.memory import LayerMemory
@@ -31,7 +32,10 @@ class Attachment:
         self.handles: list[RemovableHandle] = []
         self.mask: Tensor | None = None
         self.write = True
-        self.segments: Tensor | None = None
+        self.segments: Tensor | None = None  # as the block gave them
+        self.begin: int | None = None  # tokens in the key-value cache before the block's first
+        self.ids: Tensor | None = None  # of the forward under way
+        self.silent = False  # its tokens belong to no message
         self.last: LayerMemory | None = None  # the forward ends once this one is written
 
 
@@ -39,6 +43,7 @@ class Ingested(Exception):  # noqa: N818 - the end that was wanted, no error
     """Ends a forward that only writes, when the last memory has what it needs."""
 
 
+_PLAIN = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
 
 
@@ -46,15 +51,17 @@ def attach(model: nn.Module, config: DeltaMemConfig) -> None:
     """Give every targeted attention layer a fresh memory.
 
     Initialisation draws from torch's global generator: seed it for a repeatable start. Raises UserError for a
-    model without separate q/k/v/o projections, a layer it does not have, or a model that already carries
-    memories.
+    model without separate q/k/v/o projections or with quantised ones, a layer it does not have, or a model
+    that already carries memories.
     """
     if model in _ATTACHED:
         raise UserError("the model already carries a memory: call detach first")
     attachment = Attachment(config)
-    for path, module in _targets(model, config).items():
+    targets = _targets(model, config)
+    weights = {path: _weights(path, module) for path, module in targets.items()}
+    for path, module in targets.items():
         projections = {head: module.get_submodule(f"{head}_proj") for head in HEADS}
-        bases = {head: _weight(path, head, projection) for head, projection in projections.items()}
+        bases = weights[path]
         memory = LayerMemory(config, bases).to(bases["q"].device)
         attachment.memories[path] = memory
         attachment.handles.append(
@@ -153,14 +160,18 @@ def writing(model: nn.Module, enabled: bool) -> Iterator[None]:
 def segments(model: nn.Module, ids: Tensor) -> Iterator[None]:
     """Within the block, `ids` [batch, tokens] say which message each token of a forward belongs to; -1 means
     none.
+
+    With a key-value cache they are those of its next tokens, however many forwards read them; whatever goes
+    on from there, as `generate` does, belongs to no message: memories that write by message read for it and
+    do not write. To write an answer, run it in a block of its own.
     """
     attachment = attachment_of(model)
-    before = attachment.segments
-    attachment.segments = ids
+    before = attachment.segments, attachment.begin
+    attachment.segments, attachment.begin = ids, None
     try:
         yield
     finally:
-        attachment.segments = before
+        attachment.segments, attachment.begin = before
 
 
 def decoder_of(model: nn.Module) -> nn.Module:
@@ -204,10 +215,25 @@ def _layer_index(path: str) -> int:
     return numbers[-1] if numbers else -1
 
 
-def _weight(path: str, head: str, projection: nn.Module) -> Tensor:
+def _weights(path: str, module: nn.Module) -> dict[str, Tensor]:
+    """The layer's own projection weights [out, in] by head. Raises UserError for packed ones."""
+    return {head: _weight(f"{path}.{head}_proj", module.get_submodule(f"{head}_proj")) for head in HEADS}
+
+
+def _weight(path: str, projection: nn.Module) -> Tensor:
     weight = getattr(projection, "weight", None)
-    if not isinstance(weight, Tensor) or weight.dim() != 2:
-        raise UserError(f"{path}.{head}_proj has no plain weight matrix; quantised layers are not served")
+    if not isinstance(weight, Tensor):
+        raise UserError(f"{path} has no weight matrix: quantised layers are not served")
+    sizes = [getattr(projection, name, None) for name in ("out_features", "in_features")]
+    fits = weight.dim() == 2 and all(
+        size in (None, there) for size, there in zip(sizes, weight.shape, strict=True)
+    )
+    if weight.dtype not in _PLAIN or not fits:
+        kind = str(weight.dtype).removeprefix("torch.")
+        raise UserError(
+            f"the weight of {path} is {kind} {list(weight.shape)}, not a plain matrix: quantised layers are "
+            "not served, load the model without quantisation"
+        )
     return weight
 
 
@@ -236,7 +262,26 @@ def _before_decoder(
 
     ids = given("input_ids")
     tokens = (given("inputs_embeds") if ids is None else ids).shape[1]
-    attachment.mask = real_tokens(given("attention_mask"), tokens, given("past_key_values"))
+    cache = given("past_key_values")
+    attachment.mask = real_tokens(given("attention_mask"), tokens, cache)
+    attachment.ids, attachment.silent = attachment.segments, False
+    if attachment.segments is not None and attachment.config.memory_write_granularity != "token":
+        attachment.ids = _ids_of(attachment, attachment.segments, tokens, cache)
+        attachment.silent = attachment.ids is None
+
+
+def _ids_of(attachment: Attachment, ids: Tensor, tokens: int, cache: Any) -> Tensor | None:
+    """The message ids of a forward's tokens, of a block's; None where it comes after all of them."""
+    if cache is None:
+        attachment.begin = 0
+        return ids
+    seen = int(cache.get_seq_length())
+    if attachment.begin is None or seen < attachment.begin:
+        attachment.begin = seen
+    first = seen - attachment.begin
+    if first >= ids.shape[1]:
+        return None
+    return ids[:, first : first + tokens]
 
 
 def _before_attention(
@@ -246,7 +291,7 @@ def _before_attention(
     mask = attachment.mask
     if mask is not None and mask.device != hidden.device:
         mask = mask.to(hidden.device)
-    memory.step(hidden, mask, attachment.segments, attachment.write)
+    memory.step(hidden, mask, attachment.ids, attachment.write and not attachment.silent)
     if attachment.last is memory:
         raise Ingested
 
@@ -266,4 +311,4 @@ def _after_attention(memory: LayerMemory, *_: object) -> None:
 
 
 def _after_decoder(attachment: Attachment, *_: object) -> None:
-    attachment.mask = None
+    attachment.mask = attachment.ids = None

@@ -20,4 +20,4 @@ def ingest(model: nn.Module, tokens: Tensor, messages: Tensor, mask: Tensor | No
     except Ingested:
         pass
     finally:
-        last.reads = attachment.mask = attachment.last = None
+        last.reads = attachment.mask = attachment.ids = attachment.last = None

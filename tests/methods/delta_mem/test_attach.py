@@ -18,7 +18,7 @@ from deltamem_eval.methods.delta_mem import (
 )
 from deltamem_eval.methods.delta_mem.config import added_parameters
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
 
 SIZES = {
     "hidden_size": 48,
@@ -148,6 +148,61 @@ def test_sequence_write_reads_the_state_from_before_and_writes_each_mean_once(id
         )
 
 
+@pytest.mark.parametrize("tokens", [1, 40])
+def test_generated_tokens_belong_to_no_message(tokens: int, ids: Tensor) -> None:
+    model, prompt = tiny(), ids[:, :tokens]
+    randomised(model, DeltaMemConfig(memory_write_granularity="message_mean"))
+    messages = torch.arange(tokens).expand(2, tokens) // 7
+    with segments(model, messages):
+        model(prompt)
+    written = get_state(model)
+    reset_state(model)
+    with segments(model, messages):
+        out = model.generate(prompt, max_new_tokens=6, min_new_tokens=6, do_sample=False)
+    assert out.shape == (2, tokens + 6)
+    assert all(torch.equal(state, written[path]) for path, state in get_state(model).items())
+    reset_state(model)
+    with segments(model, messages):
+        output = model(prompt)
+        by_hand = []
+        for _ in range(6):
+            by_hand.append(output.logits[:, -1:].argmax(-1))
+            output = model(by_hand[-1], past_key_values=output.past_key_values)
+    assert all(torch.equal(state, written[path]) for path, state in get_state(model).items())
+    reset_state(model)
+    with segments(model, messages):
+        output = model(prompt)
+    with writing(model, False):
+        for token in by_hand:
+            assert torch.equal(output.logits[:, -1:].argmax(-1), token)
+            output = model(token, past_key_values=output.past_key_values)
+    assert torch.equal(torch.cat([prompt, *by_hand], 1), out)
+
+
+def test_an_answer_is_written_by_a_block_of_its_own(ids: Tensor) -> None:
+    model = tiny()
+    randomised(model, DeltaMemConfig(memory_write_granularity="message_mean"))
+    cache = DynamicCache(config=model.config)
+    with segments(model, torch.zeros(2, 33, dtype=torch.long)):
+        for part in ids[:, :33].split([20, 13], dim=1):
+            model(part, past_key_values=cache)
+    before = get_state(model)
+    with segments(model, torch.ones(2, 7, dtype=torch.long)):
+        model(ids[:, 33:], past_key_values=cache)
+    after = get_state(model)
+    assert all(not torch.allclose(state, before[path], atol=1e-3) for path, state in after.items())
+
+
+def test_message_ids_of_another_length_are_refused(ids: Tensor) -> None:
+    model = tiny()
+    randomised(model, DeltaMemConfig(memory_write_granularity="message_mean"))
+    with (
+        segments(model, torch.zeros(2, 39, dtype=torch.long)),
+        pytest.raises(ValueError, match=r"message ids are \(2, 39\) but the forward has \(2, 40\)"),
+    ):
+        model(ids)
+
+
 def test_subset_of_layers(ids: Tensor) -> None:
     model = tiny()
     randomised(model, DeltaMemConfig(target_layers=(1,)))
@@ -161,6 +216,7 @@ def test_subset_of_layers(ids: Tensor) -> None:
         DeltaMemConfig(),
         DeltaMemConfig(num_state_heads=4, delta_heads=("q", "k", "v", "o")),
         DeltaMemConfig(rankwise_gates=False, couple_lambda=False, num_state_heads=2),
+        DeltaMemConfig(couple_lambda=False, state_update_mode="no_lambda"),
         DeltaMemConfig(target_layers=(0, 2), delta_heads=("v",), rank=5),
     ],
 )
@@ -202,3 +258,29 @@ def test_models_that_cannot_be_served_are_refused_with_the_reason() -> None:
     attach(model, DeltaMemConfig())
     with pytest.raises(UserError, match="already carries"):
         attach(model, DeltaMemConfig())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "words"),
+    [
+        (torch.uint8, (1152, 1), r"uint8 \[1152, 1\]"),
+        (torch.int8, (48, 48), r"int8 \[48, 48\]"),
+        (torch.float8_e4m3fn, (48, 48), r"float8_e4m3fn \[48, 48\]"),
+        (torch.float32, (1152, 1), r"float32 \[1152, 1\]"),
+        (torch.float32, (2304,), r"float32 \[2304\]"),
+    ],
+)
+def test_packed_weights_are_refused_and_nothing_stays_attached(
+    dtype: torch.dtype, shape: tuple[int, ...], words: str, ids: Tensor
+) -> None:
+    model = tiny()
+    projection = model.model.layers[1].self_attn.o_proj
+    plain, before = projection.weight, model(ids).logits
+    projection.weight = nn.Parameter(torch.zeros(shape).to(dtype), requires_grad=False)
+    with pytest.raises(UserError, match=rf"weight of model.layers.1.self_attn.o_proj is {words}.*quantised"):
+        attach(model, DeltaMemConfig())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+    projection.weight = plain
+    attach(model, DeltaMemConfig())
+    detach(model)
+    assert torch.equal(model(ids).logits, before)
