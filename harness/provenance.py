@@ -1,17 +1,24 @@
-"""What a run was made with: versions, device, commit, command."""
+"""What a run was made with: versions, device, code, command."""
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from deltamem_eval.hashing import hash_json, sha256_of
+
+_PACKAGE = "deltamem-eval"
+_ROOMS = ("methods", "tasks", "reports", "results")  # beside the rest in a checkout, within it once installed
 _PACKAGES = (
-    "deltamem-eval",
+    _PACKAGE,
     "torch",
     "transformers",
     "tokenizers",
@@ -24,15 +31,48 @@ _PACKAGES = (
 
 
 def provenance(device: str) -> dict[str, Any]:
-    """The fields of `run.json` that the machine and the checkout decide. device: its `device_line`."""
-    commit, dirty = commit_of(Path.cwd())
+    """The fields of `run.json` that the machine and the code decide. device: its `device_line`."""
     return {
-        "command": ["deltamem-eval", *sys.argv[1:]],
+        "command": [_PACKAGE, *sys.argv[1:]],
         "versions": versions(),
         "device": device,
-        "commit": commit,
-        "dirty": dirty,
+        **code_facts(),
     }
+
+
+def code_facts(folders: Mapping[str, Path] | None = None) -> dict[str, Any]:
+    """Which code runs, wherever the command is given. folders: as from `code_folders`, which is the default.
+
+    code: hash of the package's own .py files, the same for a checkout and for what is installed from it.
+    commit: of the repository that holds these very files, where they run in place (an editable installation);
+    else the one that pip noted when it installed from a repository; else None. dirty: whether the package's
+    folders differ from the commit; None where the repository is not at hand.
+    """
+    folders = code_folders() if folders is None else folders
+    commit, dirty = _checked_out(folders)
+    if commit is None:
+        commit = _recorded_commit(folders[""])
+    return {"commit": commit, "dirty": dirty, "code": hash_code(folders)}
+
+
+def code_folders() -> dict[str, Path]:
+    """Folders of the package's code by their names within it; "" is its own."""
+    found = {"": Path(__file__).resolve().parent}
+    for room in _ROOMS:
+        spec = find_spec(f"deltamem_eval.{room}")
+        for place in (spec and spec.submodule_search_locations) or ():
+            found[room] = Path(place).resolve()
+    return found
+
+
+def hash_code(folders: Mapping[str, Path]) -> str:
+    """Hash of the names and contents of all .py files in folders by name."""
+    files = {
+        (Path(name) / file.relative_to(folder)).as_posix(): sha256_of(file)
+        for name, folder in folders.items()
+        for file in folder.rglob("*.py")
+    }
+    return hash_json(files)
 
 
 def versions() -> dict[str, str]:
@@ -58,13 +98,32 @@ def device_line(device: str) -> str:
     return f"CPU {platform.machine()}, {threads} threads, torch {torch.__version__}"
 
 
-def commit_of(folder: Path) -> tuple[str | None, bool | None]:
-    """Commit and dirty flag, where `folder` is in a checkout of this project; else None for both."""
-    if not (folder / "harness" / "interface.py").is_file():
+def _checked_out(folders: Mapping[str, Path]) -> tuple[str | None, bool | None]:
+    """Commit and dirty flag of the repository that tracks the code's files; None for both where none does.
+
+    One that merely surrounds them, as around a virtual environment in a project's folder, does not.
+    """
+    home = folders[""]
+    if _git(home, "ls-files", "--error-unmatch", Path(__file__).name) is None:
         return None, None
-    commit = _git(folder, "rev-parse", "HEAD")
-    status = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit, None if status is None else bool(status)
+    places = [str(folder) for folder in folders.values()]
+    status = _git(home, "status", "--porcelain", "--untracked-files=no", "--", *places)
+    return _git(home, "rev-parse", "HEAD"), None if status is None else bool(status)
+
+
+def _recorded_commit(home: Path) -> str | None:
+    """The commit that pip noted of the installation in `home`, by PEP 610's direct_url.json."""
+    try:
+        installed = distribution(_PACKAGE)
+    except PackageNotFoundError:
+        return None
+    if Path(str(installed.locate_file(home.name))).resolve() != home:
+        return None
+    try:
+        commit = json.loads(installed.read_text("direct_url.json") or "{}")["vcs_info"]["commit_id"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return str(commit)
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

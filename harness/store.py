@@ -29,22 +29,33 @@ from deltamem_eval.interface import Episode
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 SCHEMA_VERSION = 1
+_MADE_WITH = ("versions", "commit", "dirty", "code")  # of what a stretch of work was done with
 IDENTITY_VERSION = 1  # raise when the same identity would give other answers
 
 
 class Execution(BaseModel):
-    """One stretch of work on a run. workers: whoever took part, each with the line of its device."""
+    """One stretch of work on a run. workers: whoever took part, each with the line of its device.
+
+    versions, commit, dirty, code: what it was done with, as in `RunRecord`; empty in runs from before they
+    were noted here.
+    """
 
     model_config = ConfigDict(extra="allow")
     executor: str
     workers: list[dict[str, str]]
     began: str
+    versions: dict[str, str] = {}
+    commit: str | None = None
+    dirty: bool | None = None
+    code: str | None = None
 
 
 class RunRecord(BaseModel):
     """`run.json`: what was asked, and with what; executions: every stretch of work that went into it.
 
-    device, versions and the like are those of the first.
+    device, versions and the like are those of the first. code: hash of the package's .py files; commit: of
+    the repository they are in or were installed from, None where that is not known; dirty: whether they
+    differ from it. Runs without `code` have the commit of the folder the command was given in.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -55,6 +66,7 @@ class RunRecord(BaseModel):
     device: str = ""
     commit: str | None = None
     dirty: bool | None = None
+    code: str | None = None
     created: str = ""
     executions: list[Execution] = []
 
@@ -119,16 +131,18 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
 class RunStore:
     """One run's folder, held by one process at a time."""
 
-    def __init__(self, path: Path, record: RunRecord, lock: IO[str]) -> None:
+    def __init__(self, path: Path, record: RunRecord, lock: IO[str], now_with: Mapping[str, Any]) -> None:
         self.path = path
         self.record = record
         self._lock = lock
+        self._now_with = {name: now_with[name] for name in _MADE_WITH if name in now_with}
         self._execution: Execution | None = None
         self._kept: set[tuple[str, str]] | None = None  # contexts on disk; None before the file was read
 
     @classmethod
     def open(cls, path: Path, request: Mapping[str, Any], provenance: Mapping[str, Any]) -> RunStore:
-        """Make the folder, or go on with the one that the same request made.
+        """Make the folder, or go on with the one that the same request made. provenance: of what works on it
+        now.
 
         Raises UserError, writing nothing, for a folder of another request, one that is no run, one that
         cannot be written, or one that another process holds.
@@ -137,7 +151,7 @@ class RunStore:
         if file.exists():
             same_request(path, read_run(path).request, request)
             lock = take_lock(path)
-            return cls(path, read_run(path), lock)  # as whoever held it before left it
+            return cls(path, read_run(path), lock, provenance)  # as whoever held it before left it
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists and is no run: choose another --out")
         try:
@@ -149,12 +163,12 @@ class RunStore:
             write_atomic(file, record.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
-        return cls(path, record, lock)
+        return cls(path, record, lock, provenance)
 
     def note_worker(self, executor: str, worker: Mapping[str, str]) -> None:
-        """Tell in `run.json`, once, that a worker takes part from now on."""
+        """Tell in `run.json`, once, that a worker takes part from now on, and with what code."""
         if self._execution is None:
-            self._execution = Execution(executor=executor, workers=[], began=now())
+            self._execution = Execution(executor=executor, workers=[], began=now(), **self._now_with)
             self.record.executions.append(self._execution)
         if dict(worker) not in self._execution.workers:
             self._execution.workers.append(dict(worker))

@@ -107,18 +107,11 @@ def _ending(code: int, stderr: str) -> dict[str, Any]:
 
 
 def _provenance(facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `profile.json` that the machine, the checkout and the model decide."""
-    from deltamem_eval.provenance import commit_of, versions
+    """The fields of `profile.json` that the machine, the code and the model decide."""
+    from deltamem_eval.provenance import provenance
 
-    commit, dirty = commit_of(Path.cwd())
-    return {
-        "command": ["deltamem-eval", *sys.argv[1:]],
-        "versions": versions(),
-        "device": facts["device"],
-        "commit": commit,
-        "dirty": dirty,
-        "facts": {name: value for name, value in facts.items() if name != "device"},
-    }
+    told = {name: value for name, value in facts.items() if name != "device"}
+    return {**provenance(facts["device"]), "facts": told}
 
 
 def _line(record: PointRecord) -> str:
