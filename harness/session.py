@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from deltamem_eval.cells import Cell, plan
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
+from deltamem_eval.hub import adapter_folder
 from deltamem_eval.interface import Episode, Query, Task, TokenCounter
 from deltamem_eval.registry import METHODS, TASKS
 
@@ -25,7 +26,7 @@ DEFAULT_WINDOW = 4096
 @dataclass(frozen=True)
 class Request:
     """A run as the user asked for it. windows: tokens; empty for the model's default. task: a registered
-    name; `rows` where a file of rows is given.
+    name; `rows` where a file of rows is given. adapter: a folder or a hub name.
     """
 
     methods: tuple[str, ...]
@@ -196,12 +197,15 @@ def make_task(request: Request) -> Task:
 
 
 def with_adapter(cell: Cell, request: Request) -> Cell:
-    """The cell with the options its method knows, and the adapter that a trained method is to load."""
+    """The cell with the options its method knows, and the adapter that a trained method is to load.
+
+    Raises UserError for an adapter that cannot be had.
+    """
     kind = METHODS.load(cell.method)
     given = {name: value for name, value in request.options.items() if name in kind.defaults}
     if not kind.trained:
         return replace(cell, options=given)
-    adapter = request.adapter
+    adapter = None if request.adapter is None else adapter_folder(request.adapter)
     if adapter is None and request.model == "embedded":
         from deltamem_eval.backbone import embedded_folder
 

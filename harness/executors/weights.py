@@ -17,9 +17,15 @@ class Weights:
         self._backbone: Backbone | None = None
 
     def load(self, request: Request, device: str | None = None) -> Backbone:
-        """A request's backbone, as if just loaded. device: in place of the request's."""
-        from deltamem_eval.backbone import load_backbone
+        """A request's backbone, as if just loaded. device: in place of the request's.
 
+        Raises UserError, before anything is loaded, for an adapter that cannot be had.
+        """
+        from deltamem_eval.backbone import load_backbone
+        from deltamem_eval.hub import adapter_folder
+
+        if request.adapter is not None:
+            adapter_folder(request.adapter)
         key = (request.model, device or request.device, request.dtype)
         if self._backbone is None or self._key != key:
             self._backbone = None  # the old weights go before the new ones come

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deltamem_eval.errors import UserError, unknown
+from deltamem_eval.hub import adapter_folder
 from deltamem_eval.lm_eval_bridge.split import Splitter
 from deltamem_eval.registry import METHODS
 from deltamem_eval.session import DEFAULT_WINDOW, EMBEDDED_WINDOW
@@ -68,7 +69,7 @@ def parse(
     return Arguments(
         model=model,
         method=method,
-        adapter=adapter or _embedded_adapter(model, method),
+        adapter=adapter_folder(adapter) if adapter else _embedded_adapter(model, method),
         window=window,
         device=_device(device),
         dtype=dtype,

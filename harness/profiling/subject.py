@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from deltamem_eval.backbone import EMBEDDED, Backbone, embedded_folder, load_backbone, pick_device
 from deltamem_eval.errors import UserError
+from deltamem_eval.hub import adapter_folder
 from deltamem_eval.interface import MemoryMethod, MethodSettings
 from deltamem_eval.profiling.parts import make_part
 from deltamem_eval.profiling.random_models import model_config, random_backbone
@@ -96,7 +97,7 @@ def random_parts(request: ProfileRequest) -> list[str]:
 
 def _adapter(request: ProfileRequest, name: str, backbone: Backbone, parts: Path) -> str | None:
     if request.adapter is not None:
-        return request.adapter
+        return adapter_folder(request.adapter)
     if request.random_weights is not None:
         return _part(name, backbone, parts)
     return str(embedded_folder() / name) if request.model == EMBEDDED else None

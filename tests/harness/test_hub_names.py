@@ -191,10 +191,16 @@ def test_methods_with_trained_parts(method: str, cache: Path, tmp_path: Path) ->
         settings = TrainSettings(steps=2, batch=2, lr=1e-3, write_length=256)
         TRAINERS[name](backbone, episodes(), settings, tmp_path / "adapter", lambda _: None)
         detach(backbone.model)
-        more = ["--adapter", tmp_path / "adapter"]
+        trained = METHODS.load(name).adapter_hash(str(tmp_path / "adapter"))
+        put(cache, f"tiny/{name}", tmp_path / "adapter")
+        more = ["--adapter", f"tiny/{name}"]
         label = METHODS.load(name).label({})
     done = run(cache, tmp_path, *job(cache, "tiny/qwen3", tmp_path / "out"), "--method", name, *more)
     check(done, {label})
+    if not mode:
+        cells = [json.loads(file.read_text()) for file in (tmp_path / "out").rglob("cell.json")]
+        assert {cell["identity"]["adapter"] for cell in cells} == {trained}
+        assert json.loads((tmp_path / "out" / "run.json").read_text())["request"]["adapter"] == f"tiny/{name}"
 
 
 @pytest.mark.parametrize(
@@ -210,6 +216,26 @@ def test_what_is_not_there_is_said_in_one_line(
 ) -> None:
     more = ["--option", option] + (["--option", "mode=per-context"] if method == "context2lora" else [])
     done = run(cache, tmp_path, *job(cache, "tiny/qwen3", tmp_path / "out"), "--method", method, *more)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("adapter", "words"),
+    [
+        ("tiny/absent", "is no such folder, the local hub cache lacks it, and the hub cannot be reached"),
+        ("absent", "no adapter at absent: there is no such folder"),
+        ("runs/made/adapter", "no adapter at runs/made/adapter: there is no such folder"),
+        ("rows.json", "it is a file"),
+    ],
+)
+def test_an_adapter_that_is_not_there_is_told_before_the_model_is_loaded(
+    adapter: str, words: str, cache: Path, tmp_path: Path
+) -> None:
+    base = list(job(cache, "tiny/no-such-model", tmp_path / "out"))
+    done = run(cache, cache.parent, *base, "--method", "token-write", "--adapter", adapter)
     assert done.returncode == 2
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
