@@ -27,12 +27,14 @@ class Ahead:
         self._own: Any = None
         self._pool: ThreadPoolExecutor | None = None
         self._kept: tuple[_Announced, ...] = ()
+        self._once = {""}
 
-    def announce(self, texts: Iterable[str]) -> None:
+    def announce(self, texts: Iterable[str], once: str = "") -> None:
         """Begin to encode texts, unless they were announced last; of announcements before that one all is
-        forgotten.
+        forgotten. once: a text that is encoded for its first announcement only.
         """
-        new = list(dict.fromkeys(texts))
+        new = list(dict.fromkeys(texts if once in self._once else [*texts, once]))
+        self._once.add(once)
         if self._kept and self._kept[-1].texts.issuperset(new):
             return
         if self._pool is None:

@@ -100,7 +100,6 @@ class Backbone:
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
         self._ahead = Ahead(tokenizer)
-        self._measured: set[str] = set()
         self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
@@ -139,9 +138,7 @@ class Backbone:
         context: a text whose `length` will be asked for; it is encoded for the first announcement only. wait:
         until all is encoded; what was announced just before is not encoded again.
         """
-        new = [context] if context not in self._measured else []
-        self._measured.add(context)
-        self._ahead.announce([*texts, *new])
+        self._ahead.announce(texts, context)
         if wait:
             self._ahead.wait()
 

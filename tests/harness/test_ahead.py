@@ -87,10 +87,18 @@ def test_what_the_thread_raises_is_raised_where_the_text_is_asked_for() -> None:
         ahead.encode("a")
 
 
-def test_a_context_s_length_is_counted_ahead_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_context_is_encoded_for_its_first_announcement_only() -> None:
+    tokenizer = Recorder()
+    ahead = Ahead(tokenizer)
+    for _ in range(2):
+        ahead.announce(["one", "two"], "onetwo")
+        ahead.announce(["three"])
+        ahead.wait()
+    assert [text for text, _ in tokenizer.seen] == ["one", "two", "onetwo", "three", "one", "two", "three"]
+
+
+def test_a_backbone_waits_for_what_it_announced() -> None:
     backbone = tiny_backbone()
-    announced: list[list[str]] = []
-    monkeypatch.setattr(backbone._ahead, "announce", lambda texts: announced.append(list(texts)))
-    backbone.announce(["one", "two"], "onetwo")
-    backbone.announce(["one", "two"], "onetwo")
-    assert announced == [["one", "two", "onetwo"], ["one", "two"]]
+    backbone.announce(["one", "two"], "onetwo", wait=True)
+    assert backbone._ahead._kept[-1].made.done()
+    assert backbone.length("onetwo") == 6

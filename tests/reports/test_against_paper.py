@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from deltamem_eval.reports.against_paper import paper_table
+from deltamem_eval.reports.against_paper import _SPLITS, paper_table
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, printed
 from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
 
@@ -17,6 +17,10 @@ RELEASE = {
     "prompts": 1,
 }
 LOCOMO = {"context": "whole", "categories": [1, 2, 3, 4]}
+
+
+def test_the_splits_are_the_benchmark_s() -> None:
+    assert {split.split for split in SPLITS} == set(_SPLITS)
 
 
 def run(tmp_path: Path, **identity: object) -> Path:
