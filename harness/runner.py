@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Protocol
 
 from deltamem_eval.answering import Answered, CellWork, Event, Writing, Wrote, all_alike
@@ -198,7 +199,7 @@ def run_cell(
     try:
         asked = [episode for episode in episodes if run.waiting(episode)]
         with Aside(thread=scores_aside(backbone)) as aside:
-            for episode, following in zip(asked, [*asked[1:], None], strict=True):
+            for episode, following in zip_longest(asked, asked[1:]):
                 for event in work.ask(run.source(episode), run.waiting(episode)):
                     aside.do(run.take, episode, event, device)
                     if isinstance(event, Wrote):

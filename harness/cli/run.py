@@ -33,7 +33,9 @@ def run(
         typer.Option(help="own, or MemoryAgentBench's: official, official-rag or official-agentic"),
     ] = None,
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
-    adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="folder or hub name of the method's trained weights")
+    ] = None,
     window: Annotated[
         list[str] | None,
         typer.Option(

@@ -34,11 +34,11 @@ class LlmLingua2(MemoryMethod):
     Options. classifier: a token classifier with labels drop and keep, by hub name (Microsoft's:
     microsoft/llmlingua-2-xlm-roberta-large-meetingbank) or folder; `embedded` is a tiny one trained on the
     embedded world, which is not Microsoft's. force_tokens: characters always kept, while all of them take at
-    most half of the window; else line ends alone, and where even they take more, none: the package gives what
-    is forced the highest rank, and nothing else would be left. It keeps words above a percentile in each
-    chunk of 510 tokens (the paper ranks them over the whole text), in whole per cents, so that less than a
-    twentieth is kept in several goes. The target is lowered until the compressed text fits, and what still
-    does not is cut at its beginning.
+    most three quarters of the window; else line ends alone, and where even they take more, none: the package
+    gives what is forced the highest rank, and nothing else would be left. It keeps words above a percentile
+    in each chunk of 510 tokens (the paper ranks them over the whole text), in whole per cents, so that less
+    than a twentieth is kept in several goes. The target is lowered until the compressed text fits, and what
+    still does not is cut at its beginning.
     """
 
     name: ClassVar[str] = "llmlingua2"
@@ -115,7 +115,7 @@ class LlmLingua2(MemoryMethod):
         """The characters to keep always in this text."""
         wanted = self.options["force_tokens"]
         for forced in (wanted, "\n" if "\n" in wanted else ""):
-            if 2 * sum(map(text.count, forced)) <= self._size:
+            if 4 * sum(map(text.count, forced)) <= 3 * self._size:
                 return str(forced)
         return ""
 

@@ -79,11 +79,15 @@ def test_the_compressed_text_fits_the_window_and_comes_from_the_context(
 def test_forced_characters_never_crowd_out_the_words(classifier: Path) -> None:
     """The package ranks them first: where they take the whole budget it keeps nothing else."""
     made = method(20, classifier)
-    assert made._forced("".join(LINES)) == "", "twenty line ends are more than half of twenty tokens"
+    assert made._forced("".join(LINES)) == "", (
+        "twenty line ends are more than three quarters of twenty tokens"
+    )
     made.snapshot()
     assert made._backbone.decode(made._window.ids).strip(" \n")
     assert method(40, classifier)._forced("".join(LINES)) == "\n?!."
     assert method(40, classifier)._forced("one. two. three.\n" * 10) == "\n"
+    assert method(40, classifier)._forced("one\n" * 30) == "\n?!."
+    assert method(40, classifier)._forced("one\n" * 31) == ""
 
 
 def test_much_stronger_compression_goes_in_steps(classifier: Path) -> None:
