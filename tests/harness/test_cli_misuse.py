@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from interrupts import start
+
 ENTRY = [sys.executable, "-m", "deltamem_eval.cli.main"]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 ROW = {
@@ -123,7 +125,7 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
         "1",
         "--quiet",
     ]
-    process = subprocess.Popen([*ENTRY, *job], env=ENV, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = start([*ENTRY, *job], env=ENV, cwd=tmp_path, stderr=subprocess.PIPE)
     while not list(tmp_path.glob("run/cells/*/samples.jsonl")) and process.poll() is None:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)

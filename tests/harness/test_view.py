@@ -13,6 +13,7 @@ import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.serving import HOST, serve
 
+from interrupts import start
 from paged import episode, told, write_paged
 
 ENTRY = [sys.executable, "-m", "deltamem_eval.cli.main", "view"]
@@ -79,11 +80,10 @@ def test_the_command_shows_a_run_until_it_is_interrupted(tmp_path: Path) -> None
     run = write_paged(tmp_path / "run", episodes, [told(episodes, "vanilla", right=[0, 1])])
     scratch = tmp_path / "scratch"
     scratch.mkdir()
-    process = subprocess.Popen(
+    process = start(
         [*ENTRY, str(run), "--no-browser"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
         env={**os.environ, "TMPDIR": str(scratch)},
     )
     assert process.stdout
