@@ -98,6 +98,8 @@ class CellWork:
         try:
             self._backbone.announce(texts, source.context, wait=True)  # so that no write's time holds it
             tokens = self._backbone.length(source.context)
+        except UserError:
+            raise
         except Exception as error:  # a tokenizer may choke on a text
             yield all_alike(queries, failure(error))
             return

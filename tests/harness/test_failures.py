@@ -42,20 +42,29 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def asked(place: Path, rows: Path, methods: tuple[str, ...], limit: int | None = None) -> Request:
+    return Request(
+        methods=methods,
+        model=str(place / "model"),
+        rows=str(rows),
+        windows=(20,),
+        limit=limit,
+        controls=False,
+        device="cpu",
+    )
+
+
+def run(request: Request, out: Path) -> None:
+    with Display(2, quiet=True) as display:
+        execute(check(request), out, display)
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real, toy = METHODS.load, breaking(stage)
     monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
-    request = Request(
-        methods=("toy", "vanilla"),
-        model=str(place / "model"),
-        rows=str(place / "rows.json"),
-        windows=(20,),
-        controls=False,
-        device="cpu",
-    )
-    with Display(2, quiet=True) as display:
-        execute(check(request), tmp_path / "run", display)
+    request = asked(place, place / "rows.json", ("toy", "vanilla"))
+    run(request, tmp_path / "run")
     table = summary_table([tmp_path / "run"])
     keys = [column.key for column in table.columns]
     rows = {row[0].value: dict(zip(keys, row, strict=True)) for row in table.rows}
@@ -82,16 +91,8 @@ def test_a_score_that_raises_fails_its_question_alone(
         return real(task, query, answer)
 
     monkeypatch.setattr(RowsTask, "score", choking)
-    request = Request(
-        methods=("vanilla",),
-        model=str(place / "model"),
-        rows=str(place / "rows.json"),
-        windows=(20,),
-        controls=False,
-        device="cpu",
-    )
-    with Display(1, quiet=True) as display:
-        execute(check(request), tmp_path / "run", display)
+    request = asked(place, place / "rows.json", ("vanilla",))
+    run(request, tmp_path / "run")
     ((record, samples),) = read_cells(tmp_path / "run")
     assert record.samples == 2
     assert {sample.query[-4:]: sample.status for sample in samples} == {"q000": "failed", "q001": "ok"}
@@ -101,26 +102,18 @@ def test_a_score_that_raises_fails_its_question_alone(
 def test_rows_that_changed_under_a_run_s_folder_are_refused(place: Path, tmp_path: Path) -> None:
     file = tmp_path / "rows.json"
     (row,) = json.loads((place / "rows.json").read_text())
-    request = Request(
-        methods=("vanilla",),
-        model=str(place / "model"),
-        rows=str(file),
-        windows=(20,),
-        controls=False,
-        device="cpu",
-    )
+    request = asked(place, file, ("vanilla",))
 
-    def run(name: str, gold: str) -> None:
+    def answered(name: str, gold: str) -> None:
         file.write_text(json.dumps([{**row, "answers": [[gold], ["9"]]}]))
-        with Display(1, quiet=True) as display:
-            execute(check(request), tmp_path / name, display)
+        run(request, tmp_path / name)
 
-    run("run", "7")
+    answered("run", "7")
     before = sorted((tmp_path / "run").rglob("*"))
     with pytest.raises(UserError, match=r"run was answered with other data than now .*: choose another"):
-        run("run", "8")
+        answered("run", "8")
     assert sorted((tmp_path / "run").rglob("*")) == before
-    run("other", "8")
+    answered("other", "8")
     with pytest.raises(UserError, match=r"vanilla answered rows/0/q000 .* twice.*report the runs apart"):
         summary_table([tmp_path / "run", tmp_path / "other"])
 
@@ -129,17 +122,8 @@ def test_a_trial_s_questions_do_not_count_twice(place: Path, tmp_path: Path) -> 
     (row,) = json.loads((place / "rows.json").read_text())
     (tmp_path / "rows.json").write_text(json.dumps([row, row]))
     for name, limit in (("trial", 1), ("whole", None)):
-        request = Request(
-            methods=("vanilla",),
-            model=str(place / "model"),
-            rows=str(tmp_path / "rows.json"),
-            windows=(20,),
-            limit=limit,
-            controls=False,
-            device="cpu",
-        )
-        with Display(1, quiet=True) as display:
-            execute(check(request), tmp_path / name, display)
+        request = asked(place, tmp_path / "rows.json", ("vanilla",), limit=limit)
+        run(request, tmp_path / name)
     with pytest.raises(UserError, match=r"twice, of other data or under another --limit"):
         summary_table([tmp_path / "trial", tmp_path / "whole"])
 
@@ -148,16 +132,8 @@ def test_a_score_that_is_no_number_fails_its_question(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(RowsTask, "score", lambda *_: {"accuracy": float("nan")})
-    request = Request(
-        methods=("vanilla",),
-        model=str(place / "model"),
-        rows=str(place / "rows.json"),
-        windows=(20,),
-        controls=False,
-        device="cpu",
-    )
-    with Display(1, quiet=True) as display:
-        execute(check(request), tmp_path / "run", display)
+    request = asked(place, place / "rows.json", ("vanilla",))
+    run(request, tmp_path / "run")
     _, samples = read_cells(tmp_path / "run")[0]
     assert {sample.status for sample in samples} == {"failed"}
     assert {sample.error for sample in samples} == {"the task's score is no number: accuracy is nan"}
