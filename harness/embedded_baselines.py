@@ -17,9 +17,14 @@ if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.methods.training import Example, TrainSettings
 
-BASELINES = ("context2lora", "memgen", "mlp-memory")
+BASELINES = ("context2lora", "memgen", "mlp-memory", "llmlingua2")
 SWEEP, SWEEP_UPDATES = "sweep.json", 40
-RATES = {"memgen": (1e-3, 3e-3, 1e-2), "context2lora": (5e-4, 2e-3, 8e-3), "mlp-memory": (1e-3, 3e-3, 1e-2)}
+RATES = {
+    "memgen": (1e-3, 3e-3, 1e-2),
+    "context2lora": (5e-4, 2e-3, 8e-3),
+    "mlp-memory": (1e-3, 3e-3, 1e-2),
+    "llmlingua2": (3e-4, 1e-3, 3e-3),
+}
 CORPUS_UPDATES = 60  # of the same episodes: about as many tokens as the datastore holds
 # As many positions as the other baselines read tokens: about 4,300 an update.
 MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 1_700, 4_096, 256, 100_000
@@ -63,13 +68,21 @@ def train_swept(name: str, train: Train, judge: Judge, updates: int, out: Path) 
 
 
 class AdapterEpisodes:
-    """Every episode of an adapter's training in its order, warm start first, the contexts in the prompt."""
+    """Every episode of an adapter's training in its order, warm start first.
+
+    in_prompt: the contexts, or their ends where questions follow a window, are what stands in the prompt.
+    """
 
     def __init__(
-        self, encode: Callable[[str], list[int]], seed: int, warm: Rung, rungs: Sequence[Rung]
+        self,
+        encode: Callable[[str], list[int]],
+        seed: int,
+        warm: Rung,
+        rungs: Sequence[Rung],
+        in_prompt: bool = True,
     ) -> None:
-        self._first = FreshEpisodes(encode, seed + 1, (warm,), in_prompt=True)
-        self._then = FreshEpisodes(encode, seed, rungs, in_prompt=True)
+        self._first = FreshEpisodes(encode, seed + 1, (warm,), in_prompt)
+        self._then = FreshEpisodes(encode, seed, rungs, in_prompt)
         self._warm = warm.updates
         self.updates = warm.updates + sum(rung.updates for rung in rungs)
 
@@ -104,9 +117,9 @@ def _report(name: str) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def _held_out(backbone: Backbone, seed: int) -> list[Example]:
+def _held_out(backbone: Backbone, seed: int, in_prompt: bool = True) -> list[Example]:
     """Training episodes that no training draws, short and long ones."""
-    source = FreshEpisodes(backbone.encode, seed + 2, RUNGS, in_prompt=True)
+    source = FreshEpisodes(backbone.encode, seed + 2, RUNGS, in_prompt)
     first = sum(rung.updates for rung in RUNGS[:-1])
     return [item for step in (0, 1, first, first + 1) for item in source.batch(step)]
 
@@ -208,4 +221,33 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     tune_weight(backbone.model, out, held_out)
 
 
-_TRAINERS = {"memgen": _memgen, "context2lora": _context2lora, "mlp-memory": _mlp_memory}
+def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:
+    from deltamem_eval.embedded_compressor import classifier_loss, train_classifier
+
+    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS, in_prompt=False)
+    held_out = contexts_of(backbone, _held_out(backbone, seed, in_prompt=False))
+
+    def texts(step: int) -> list[str]:
+        return contexts_of(backbone, source.batch(step))
+
+    def train(rate: float, updates: int, folder: Path) -> None:
+        settings = _settings(rate, updates, seed)
+        train_classifier(texts, source.identity(), settings, folder, _report("llmlingua2"))
+
+    def judge(folder: Path) -> float:
+        return classifier_loss(folder, held_out)
+
+    train_swept("llmlingua2", train, judge, source.updates, out)
+
+
+def contexts_of(backbone: Backbone, examples: Sequence[Example]) -> list[str]:
+    """The examples' contexts as text."""
+    return [backbone.decode(list(chain(*example.messages))) for example in examples]
+
+
+_TRAINERS = {
+    "memgen": _memgen,
+    "context2lora": _context2lora,
+    "mlp-memory": _mlp_memory,
+    "llmlingua2": _llmlingua2,
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any, Literal, Self, cast
 
 import torch
@@ -64,7 +65,8 @@ class LayerMemory(nn.Module):
     def _tie(self) -> None:
         parts = self._parts()
         self._packed = tie(*parts)
-        self._addresses = [part.data_ptr() for group in parts for part in group]
+        names = self._rows + self._offsets
+        self._addresses = {name: part.data_ptr() for name, part in zip(names, chain(*parts), strict=True)}
 
     def _parts(self) -> tuple[list[Tensor], list[Tensor]]:
         own = cast(dict[str, Tensor], self._parameters)
@@ -225,8 +227,8 @@ class LayerMemory(nn.Module):
         return _linear(hidden, *packed)
 
     def _tied(self) -> bool:
-        weights, biases = self._parts()
-        return [part.data_ptr() for part in weights + biases] == self._addresses
+        own = cast(dict[str, Tensor], self._parameters)
+        return {name: own[name].data_ptr() for name in self._addresses} == self._addresses
 
     def _split(self, projected: Tensor) -> Tensor:
         """[batch, tokens, heads·n] as [batch, heads, tokens, n]."""

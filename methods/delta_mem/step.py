@@ -53,10 +53,11 @@ def step_plain(
         )
     if config.normalize_qk:
         keys = keys.tanh()
-    keys = keys.reshape(rows, -1, heads, rank)
+    keys = keys.reshape(rows, -1, rank) if heads == 1 else keys.reshape(rows, -1, heads, rank)
     if config.normalize_qk:
         keys.div_(torch.linalg.vector_norm(keys, dim=-1, keepdim=True).clamp_min_(EPS))
-    keys = keys.squeeze(2) if heads == 1 else keys.transpose(1, 2).flatten(0, 1)
+    if heads > 1:
+        keys = keys.transpose(1, 2).flatten(0, 1)
     matrix = state.view(-1, rank, rank)
     seen = torch.bmm(keys, matrix.mT)
     if others is None:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import time
-from pathlib import Path
-from random import Random
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from deltamem_eval.tasks.embedded import words
-from deltamem_eval.tasks.embedded.episodes import all_words, training_row
+from deltamem_eval.tasks.embedded.episodes import all_words
 from torch import Tensor, nn
 
-SEED = 20260
-STEPS, BATCH, LR = 500, 16, 1e-3
 DROP, KEEP, IGNORED = 0, 1, -100
 _SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
@@ -72,42 +67,14 @@ def new_classifier(tokenizer: Any) -> Any:
     return BertForTokenClassification(config)
 
 
-def train_classifier(out: Path, seed: int = SEED, steps: int = STEPS) -> None:
-    """Train on fresh training episodes, and save model, tokenizer and log."""
-    torch.manual_seed(seed)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_classifier_tokenizer()
-    model = new_classifier(tokenizer).train()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=LR, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, LR, total_steps=steps, pct_start=0.1)
-    began, rows = time.perf_counter(), []
-    for step in range(steps):
-        rng = Random(f"classifier/{seed}/{step}")
-        ids, labels = _batch(tokenizer, [training_row(rng)["context"] for _ in range(BATCH)])
-        logits = model(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits
-        live = labels != IGNORED
-        loss = nn.functional.cross_entropy(logits[live], labels[live])
-        hits = (logits.argmax(-1) == labels)[live].float().mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        schedule.step()
-        if (step + 1) % 25 == 0 or step + 1 == steps:
-            seconds = round(time.perf_counter() - began, 1)
-            row = {
-                "step": step + 1,
-                "loss": float(loss.detach()),
-                "accuracy": float(hits),
-                "seconds": seconds,
-            }
-            rows.append(json.dumps(row) + "\n")
-            print(json.dumps({"part": "llmlingua2", **row}), flush=True)
-    (out / "train_log.jsonl").write_text("".join(rows), encoding="utf-8")
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+def token_loss(model: Any, tokenizer: Any, contexts: Sequence[str]) -> Tensor:
+    """Mean cross-entropy of keep and drop over all pieces of the contexts' words."""
+    ids, labels = _batch(tokenizer, contexts)
+    logits = model(input_ids=ids, attention_mask=(ids != tokenizer.pad_token_id).long()).logits
+    return nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
 
 
-def _batch(tokenizer: Any, contexts: list[str]) -> tuple[Tensor, Tensor]:
+def _batch(tokenizer: Any, contexts: Sequence[str]) -> tuple[Tensor, Tensor]:
     """Ids and labels [contexts, tokens]; every piece of a word bears the word's label."""
     rows = [_pieces(tokenizer, context) for context in contexts]
     width = max(len(row) for row in rows)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from deltamem_eval import embedded_baselines as baselines
+from deltamem_eval.backbone import load_backbone
 from deltamem_eval.embedded_adapters import BOUND, FreshEpisodes, Rung
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.registry import METHODS
@@ -38,6 +39,19 @@ def test_prompts_hold_the_adapters_own_contexts_or_their_ends() -> None:
     assert lengths == {True, False}
 
 
+def test_the_compressor_reads_the_adapters_whole_contexts_in_their_order(tmp_path: Path) -> None:
+    new_model(TOKENIZER).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    backbone = load_backbone(str(tmp_path), "cpu", "float32")
+    warm = replace(RUNG, updates=1)
+    source = baselines.AdapterEpisodes(encode, 3, warm, (RUNG,), in_prompt=False)
+    drawn = [FreshEpisodes(encode, 4, (warm,)).batch(0), FreshEpisodes(encode, 3, (RUNG,)).batch(0)]
+    for step, batch in enumerate(drawn):
+        wanted = ["".join(backbone.decode(message) for message in item.messages) for item in batch]
+        assert baselines.contexts_of(backbone, source.batch(step)) == wanted
+        assert all(text.endswith("\n") for text in wanted)
+
+
 @pytest.mark.parametrize("name", baselines.BASELINES)
 def test_a_baseline_is_swept_trained_and_loaded(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -68,10 +82,13 @@ def test_a_baseline_is_swept_trained_and_loaded(
         weight = json.loads((out / "weight.json").read_text())
         config = json.loads((out / "mlp_memory.json").read_text())
         assert config["weight"] == weight["chosen"] > 0
-    from deltamem_eval.backbone import load_backbone
-
     backbone = load_backbone(str(tmp_path / "backbone"), "cpu", "float32")
-    method = METHODS.load(name)(backbone, MethodSettings(64, adapter=str(out)))
+    settings = (
+        MethodSettings(64, options={"classifier": str(out)})
+        if name == "llmlingua2"
+        else MethodSettings(64, adapter=str(out))
+    )
+    method = METHODS.load(name)(backbone, settings)
     method.write(Chunk("the code of anna berg is red fox\n", 0))
     (answer,) = method.answer([Query("q", "question : what is the code of anna berg ? answer :", ("x",), 4)])
     assert answer.status == "ok"

@@ -9,16 +9,17 @@ import pytest
 import torch
 from deltamem_eval.conformance import Subject
 from deltamem_eval.conformance.checks import CHECKS
+from deltamem_eval.embedded_compressor import train_classifier
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.llmlingua2.method import LlmLingua2
+from deltamem_eval.methods.training import TrainSettings
 from deltamem_eval.tasks.embedded.classifier import (
     DROP,
     KEEP,
     build_classifier_tokenizer,
     labelled_words,
     new_classifier,
-    train_classifier,
 )
 from tiny import tiny_backbone
 
@@ -29,7 +30,8 @@ LINES = tuple(f"note : Ada Walsh lives in Oslo as agreed {index}\n" for index in
 @pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("classifier")
-    train_classifier(folder, seed=1, steps=3)
+    settings = TrainSettings(steps=3, lr=1e-3, seed=1)
+    train_classifier(lambda step: ["by the way Ada Walsh lives in Oslo\n"] * 2, "", settings, folder)
     return folder
 
 
