@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.cells import Cell
+from deltamem_eval.deadline import TimeIsUp, limit
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Answer, Episode, MemoryMethod, MethodSettings, Query, Snapshot
 from deltamem_eval.registry import METHODS
@@ -39,8 +40,10 @@ class Wrote:
 class Answered:
     """A batch of questions was answered, or failed.
 
-    queries: their ids, in the answers' order. seconds: of one answer, the batch's time shared out. held:
-    bytes held for the context, by kind.
+    queries: their ids, in the answers' order. seconds: of one answer, the batch's time shared out;
+    decode_seconds: of these, what came after the first token, None where nothing did or the method does not
+    decode through the backbone. held: bytes held for the context, by kind. peaks: the most bytes handed out
+    on the GPUs by phase, `write` and `answer`.
     """
 
     queries: tuple[str, ...]
@@ -48,6 +51,8 @@ class Answered:
     write_seconds: float = 0.0
     seconds: float = 0.0
     held: dict[str, int] | None = None
+    decode_seconds: float | None = None
+    peaks: dict[str, int] = field(default_factory=dict)
 
 
 Event = Writing | Wrote | Answered
@@ -62,12 +67,17 @@ def make_method(cell: Cell, backbone: Backbone) -> MemoryMethod:
 class CellWork:
     """A cell's method on a backbone. A method that cannot be made fails every question it is asked.
 
-    Raises UserError where the method does not fit the backbone.
+    timeout: seconds that writing a context, or answering a batch of questions, may take. Raises UserError
+    where the method does not fit the backbone.
     """
 
-    def __init__(self, cell: Cell, backbone: Backbone) -> None:
+    def __init__(self, cell: Cell, backbone: Backbone, timeout: float | None = None) -> None:
+        from deltamem_eval.phases import PeakMemory
+
         self.cell = cell
         self._backbone = backbone
+        self._timeout = timeout
+        self._peak = PeakMemory(parameter.device for parameter in backbone.model.parameters())
         self._method: MemoryMethod | None = None
         try:
             self._method = make_method(cell, backbone)
@@ -104,26 +114,58 @@ class CellWork:
             yield all_alike(queries, failure(error))
             return
         yield Writing(tokens)
+        self._peak.start()
         began = time.perf_counter()
-        try:
-            method.reset()
-            for chunk in source.chunks:
-                method.write(chunk)
-            snapshot = method.snapshot()
-        except UserError:
-            raise
-        except Exception as error:  # one bad cell must not take the others with it
-            yield all_alike(queries, failure(error))
+        snapshot = self._written(method, source)
+        if isinstance(snapshot, Answer):
+            yield all_alike(queries, snapshot)
             return
-        write_seconds = time.perf_counter() - began
+        write_seconds, peak = time.perf_counter() - began, self._peak.read("write")
         yield Wrote(tokens, write_seconds)
         size = max(self._backbone.batch_size, 1)
         for start in range(0, len(queries), size):
-            batch = queries[start : start + size]
-            began = time.perf_counter()
-            answers, held = _answers(method, snapshot, batch)
-            seconds = (time.perf_counter() - began) / len(batch)
-            yield Answered(tuple(query.id for query in batch), tuple(answers), write_seconds, seconds, held)
+            answered = self._answered(method, snapshot, queries[start : start + size])
+            yield replace(answered, write_seconds=write_seconds, peaks={**peak, **answered.peaks})
+
+    def _written(self, method: MemoryMethod, source: Episode) -> Snapshot | Answer:
+        """The memory once the context is written, or the failure that every question gets instead."""
+        try:
+            with limit(self._timeout):
+                method.reset()
+                for chunk in source.chunks:
+                    method.write(chunk)
+                return method.snapshot()
+        except UserError:
+            raise
+        except TimeIsUp:
+            return self._too_late("the context was not written")
+        except Exception as error:  # one bad cell must not take the others with it
+            return failure(error)
+
+    def _answered(self, method: MemoryMethod, snapshot: Snapshot, batch: Sequence[Query]) -> Answered:
+        """A batch's answers from a snapshot, and what they took."""
+        clock = self._backbone.clock
+        clock.read()
+        self._peak.start()
+        began = time.perf_counter()
+        try:
+            with limit(self._timeout):
+                answers, held = _answers(method, snapshot, batch)
+        except TimeIsUp:
+            late = self._too_late(f"a batch of {len(batch)} was not answered")
+            answers, held = [late] * len(batch), {}
+        seconds, decoding = time.perf_counter() - began, clock.read()
+        return Answered(
+            tuple(query.id for query in batch),
+            tuple(answers),
+            seconds=seconds / len(batch),
+            held=held,
+            decode_seconds=None if decoding is None else decoding / len(batch),
+            peaks=self._peak.read("answer"),
+        )
+
+    def _too_late(self, what: str) -> Answer:
+        return Answer("", 0, 0, status="timeout", error=f"{what} within {self._timeout:g} s")
 
     def effective(self) -> dict[str, Any]:
         """What held while the cell ran. The backbone's notices are handed over with it and start anew."""
@@ -135,6 +177,7 @@ class CellWork:
             "batch_size": backbone.batch_size,
             "device": backbone.devices,
             "notices": list(backbone.notices),
+            **({} if self._timeout is None else {"timeout": self._timeout}),
         }
         backbone.notices.clear()
         if method is None:

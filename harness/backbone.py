@@ -16,6 +16,7 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
+from deltamem_eval.phases import DecodeClock
 from deltamem_eval.sharding import sharding
 from deltamem_eval.spread import SPREAD, check_spread, loading
 from deltamem_eval.tokens import last_tokens
@@ -99,6 +100,7 @@ class Backbone:
         self.notices: list[str] = []
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
+        self.clock = DecodeClock()
         self._ahead = Ahead(tokenizer)
         self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
@@ -231,11 +233,12 @@ class Backbone:
 
     @torch.no_grad()
     def _generate_batch(self, requests: list[Request], prefix: Prefix | None) -> list[Continuation]:
-        if prefix is not None and can_share(self.model):
-            with reading(self.model, prefix.layers):
-                return self._decode_rows(requests, len(prefix.ids), 0, None)
-        past = len(prefix.ids) if prefix else 0
-        return self._decode_rows(requests, past, past, prefix.rows(len(requests)) if prefix else None)
+        with self.clock.generation():
+            if prefix is not None and can_share(self.model):
+                with reading(self.model, prefix.layers):
+                    return self._decode_rows(requests, len(prefix.ids), 0, None)
+            past = len(prefix.ids) if prefix else 0
+            return self._decode_rows(requests, past, past, prefix.rows(len(requests)) if prefix else None)
 
     def _decode_rows(self, requests: list[Request], past: int, cached: int, cache: Any) -> list[Continuation]:
         """Greedy continuations of left-padded rows. past: tokens before each row's own; of them the cache
@@ -264,7 +267,9 @@ class Backbone:
             for processor in self.processors:
                 scores = processor(tokens, scores)
             chosen = scores.argmax(-1)
-            for sequence, token in zip(sequences, chosen.tolist(), strict=True):
+            known = chosen.tolist()
+            self.clock.token()
+            for sequence, token in zip(sequences, known, strict=True):
                 sequence.take(token)
             if all(sequence.finished for sequence in sequences):
                 return [sequence.continuation() for sequence in sequences]

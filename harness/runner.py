@@ -188,14 +188,18 @@ def run_cell(
     store: RunStore,
     identity: Mapping[str, Any],
     progress: Progress,
+    timeout: float | None = None,
 ) -> None:
-    """Answer whatever the store does not hold yet; a finished cell is left alone."""
+    """Answer whatever the store does not hold yet; a finished cell is left alone.
+
+    timeout: as `CellWork`'s.
+    """
     run = open_cell(cell, task, episodes, store, identity, progress)
     if run is None:
         return
     device = device_line(backbone.devices)
     store.note_worker("local", {"device": device})
-    work = CellWork(cell, backbone)
+    work = CellWork(cell, backbone, timeout)
     try:
         asked = [episode for episode in episodes if run.waiting(episode)]
         with Aside(thread=scores_aside(backbone)) as aside:

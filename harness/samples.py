@@ -50,6 +50,8 @@ def make_sample(
         selection=metadata.get("selection"),
         write_seconds=batch.write_seconds,
         answer_seconds=batch.seconds,
+        decode_seconds=batch.decode_seconds,
+        peak_bytes=batch.peaks,
         memory_bytes=batch.held or {},
         device=device,
         extras={name: metadata[name] for name in _EXTRAS if name in metadata},

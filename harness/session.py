@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.cells import Cell, plan
+from deltamem_eval.deadline import check_timeout
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.hub import adapter_folder
@@ -26,7 +27,8 @@ DEFAULT_WINDOW = 4096
 @dataclass(frozen=True)
 class Request:
     """A run as the user asked for it. windows: tokens; empty for the model's default. task: a registered
-    name; `rows` where a file of rows is given. adapter: a folder or a hub name.
+    name; `rows` where a file of rows is given. adapter: a folder or a hub name. timeout: seconds that writing
+    a context, or answering a batch of questions, may take.
     """
 
     methods: tuple[str, ...]
@@ -41,11 +43,14 @@ class Request:
     device: str = "auto"
     dtype: str = "auto"
     batch_size: int = 8
+    timeout: float | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     task_options: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """What decides the run's cells, as JSON; device and batch size change no answer and are left out."""
+        """What decides the run's cells, as JSON; device and batch size change no answer and are left out, and
+        so is the timeout: what took too long is noted as such, question by question.
+        """
         return {
             "methods": list(self.methods),
             "model": self.model,
@@ -103,6 +108,7 @@ def check(request: Request) -> Request:
         raise UserError(f"--limit must be at least 1: {request.limit}")
     if request.batch_size < 1:
         raise UserError(f"--batch-size must be at least 1: {request.batch_size}")
+    check_timeout(request.timeout)
     _check_adapter(request)
     _check_rows(request.rows)
     task = request.task if request.rows is None else "rows"

@@ -77,7 +77,9 @@ class Sample(BaseModel):
     evidence: share of the passages needed that stood in the prompt; gold_visible: whether an acceptable
     answer stood there; both None where the method shows no context or the passages are not known. cluster:
     content hash of the context; of the question's id where there is no context. device: the line that names
-    where it was answered; empty in runs from before it was noted.
+    where it was answered; empty in runs from before it was noted. decode_seconds: of answer_seconds, what
+    came after the first token; None where that is not known. peak_bytes: the most that was handed out on the
+    GPUs while the context was written (`write`) and while the question's batch was answered (`answer`).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -102,6 +104,8 @@ class Sample(BaseModel):
     selection: float | None = None
     write_seconds: float = 0.0
     answer_seconds: float = 0.0
+    decode_seconds: float | None = None
+    peak_bytes: dict[str, int] = {}
     memory_bytes: dict[str, int] = {}
     device: str = ""
     extras: dict[str, Any] = {}

@@ -43,6 +43,9 @@ _TAIL = (
     Column("prompt_tokens", "prompt tokens", "count", False),
     Column("write_seconds", "write s per context", "seconds", False),
     Column("answer_seconds", "answer s per question", "seconds", False),
+    Column("decode_speed", "tokens decoded per s", "count", True),
+    Column("peak_write", "GPU peak, writing", "bytes", False),
+    Column("peak_answer", "GPU peak, answering", "bytes", False),
     Column("not_ok", "not ok"),
 )
 Pairs = dict[tuple[str, str], float]
@@ -121,7 +124,7 @@ _FOOTNOTES = (
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
     "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
     "context's memory. Unjudged: answers that a language model is to judge and none has; their accuracy is a "
-    "token metric.",
+    "token metric. Tokens decoded per s: those after an answer's first, all rows of a batch together.",
 )
 
 
@@ -161,6 +164,9 @@ def _row(
         _mean([float(sample.prompt_tokens) for sample in samples]),
         _mean([sample.write_seconds for sample in contexts.values()]),
         _mean([sample.answer_seconds for sample in samples]),
+        _decode_speed(samples),
+        _most([sample.peak_bytes.get("write") for sample in samples]),
+        _most([sample.peak_bytes.get("answer") for sample in samples]),
         Cell(_statuses(samples)),
     )
 
@@ -177,6 +183,18 @@ def _difference(members: Members, scores: list[float], clusters: list[str], othe
 def _mean(values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None]
     return Cell(fmean(known) if known else None, n=len(known))
+
+
+def _decode_speed(samples: Sequence[Sample]) -> Cell:
+    """Tokens after the first by the seconds they took, a batch's seconds being shared by its questions."""
+    timed = [(sample.new_tokens - 1, sample.decode_seconds) for sample in samples if sample.decode_seconds]
+    seconds = sum(taken for _, taken in timed)
+    return Cell(sum(tokens for tokens, _ in timed) / seconds if seconds else None, n=len(timed))
+
+
+def _most(values: Sequence[int | None]) -> Cell:
+    known = [value for value in values if value is not None]
+    return Cell(float(max(known)) if known else None, n=len(known))
 
 
 def _statuses(samples: list[Sample]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,9 @@ from deltamem_eval.errors import UserError
 def check(
     method: Annotated[str, typer.Argument(help="a registered name, or package.module:Class")],
     model: Annotated[str, typer.Option(help="embedded, a local folder, or a hub name")] = "embedded",
-    adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="folder or hub name of the method's trained weights")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting")] = None,
 ) -> None:
     """Check a method's promises one by one; exit code 1 where one is broken."""
@@ -20,16 +21,18 @@ def check(
     from deltamem_eval.cli.run import parse_options
     from deltamem_eval.conformance.checks import CHECKS, NotApplicableError
     from deltamem_eval.conformance.subject import Subject
+    from deltamem_eval.hub import adapter_folder
     from transformers.utils import logging
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     kind = Subject(method).kind
-    if ":" not in method and adapter is None and kind.trained and model == "embedded":
-        adapter = str(embedded_folder() / method)
-    if adapter is not None and not Path(adapter).is_dir():
-        raise UserError(
-            f"{method} needs trained weights and there are none in {adapter}: give --adapter FOLDER"
-        )
+    if adapter is not None:
+        adapter = adapter_folder(adapter)
+    elif ":" not in method and kind.trained and model == "embedded":
+        shipped = embedded_folder() / method
+        if not shipped.is_dir():
+            raise UserError(f"{method} needs trained weights and none ship for it: give --adapter FOLDER")
+        adapter = str(shipped)
     subject, broken = Subject(method, model, adapter, parse_options(option or [])), 0
     width = max(map(len, CHECKS))
     for name, run in CHECKS.items():

@@ -23,7 +23,9 @@ def profile(
     random_weights: Annotated[
         str | None, typer.Option(help="in place of --model: a listed backbone, a folder or a config.json")
     ] = None,
-    adapter: Annotated[str | None, typer.Option(help="folder of the method's trained weights")] = None,
+    adapter: Annotated[
+        str | None, typer.Option(help="folder or hub name of the method's trained weights")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting")] = None,
     repeats: Annotated[int, typer.Option(help="passes measured")] = 3,
     warmup: Annotated[int, typer.Option(help="passes before them that are not measured")] = 1,

@@ -57,6 +57,10 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     batch_size: Annotated[str, typer.Option(help="questions at once; auto halves when memory ends")] = "auto",
+    timeout: Annotated[
+        float | None,
+        typer.Option(help="seconds for writing a context, or answering a batch; later ones count as wrong"),
+    ] = None,
     executor: Annotated[
         str, typer.Option(help="local: this process; ray: workers on many devices and machines")
     ] = "local",
@@ -99,6 +103,7 @@ def run(
         device=device,
         dtype=dtype,
         batch_size=_batch_size(batch_size),
+        timeout=timeout,
         options=parse_options(option or []),
         task_options=parse_options(task_option or [], "--task-option")
         | {name: value for name, value in named.items() if value is not None},

@@ -251,12 +251,12 @@ class Crew:
 
 def check_alike(one: Facts, other: Facts) -> None:
     """Raises UserError where two workers would give different answers under one identity."""
-    for what in ("identity", "dtype", "positions"):
+    for what in ("identity", "dtype", "positions", "code"):
         values = getattr(one, what), getattr(other, what)
         if values[0] != values[1]:
+            whose = "deltamem-eval" if what == "code" else one.name
             raise UserError(
-                f"workers differ in {what} of {one.name}: "
-                f"{values[0]} on {one.node}, {values[1]} on {other.node}"
+                f"workers differ in {what} of {whose}: {values[0]} on {one.node}, {values[1]} on {other.node}"
             )
 
 

@@ -40,7 +40,10 @@ class LocalExecutor(AbstractContextManager["LocalExecutor"]):
         store = RunStore.open(out, request.record(), told)
         try:
             for cell in job.cells:
-                identity = cell_identity(cell, task, backbone, request.limit)
-                run_cell(cell, task, job.episodes[cell.seed], backbone, store, identity, progress)
+                identity, episodes = (
+                    cell_identity(cell, task, backbone, request.limit),
+                    job.episodes[cell.seed],
+                )
+                run_cell(cell, task, episodes, backbone, store, identity, progress, request.timeout)
         finally:
             store.close()

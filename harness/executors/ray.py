@@ -60,6 +60,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             task = make_task(request)
             crew = self._crew_for(request, progress)
             facts = crew.load(self._start(request, task.system))
+            _check_code(facts)
             job = make_job(request, task, Counter(request.model, facts.positions))
             self._try_out(crew, job)
             self._work(crew, job, facts, out, progress)
@@ -106,6 +107,18 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
             crew.work(Board(runs()), lambda worker: store.note_worker("ray", worker))
         finally:
             store.close()
+
+
+def _check_code(facts: Facts) -> None:
+    """Raises UserError where the workers run another deltamem-eval than this process."""
+    from deltamem_eval.provenance import code_facts
+
+    here = code_facts()["code"]
+    if facts.code != here:
+        raise UserError(
+            f"worker on {facts.node} runs other code of deltamem-eval "
+            f"than this process ({facts.code}, not {here}): install the same on every machine"
+        )
 
 
 def _connect(address: str | None, workers: int | None) -> dict[str, float]:

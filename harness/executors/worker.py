@@ -45,7 +45,9 @@ class Start:
 
 @dataclass(frozen=True)
 class Facts:
-    """What a worker loaded, and where. device: its `device_line`. name, identity, dtype: the backbone's."""
+    """What a worker loaded, and where. device: its `device_line`. name, identity, dtype: the backbone's.
+    code: hash of the package there.
+    """
 
     node: str
     device: str
@@ -54,6 +56,7 @@ class Facts:
     dtype: str
     positions: int
     versions: dict[str, str]
+    code: str
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,7 @@ class Worker:
     def load(self, start: Start) -> Facts:
         """Load the request's weights, where others are loaded."""
         import torch
-        from deltamem_eval.provenance import device_line, versions
+        from deltamem_eval.provenance import code_facts, device_line, versions
         from transformers.utils import logging
 
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -123,6 +126,7 @@ class Worker:
             dtype=backbone.dtype,
             positions=backbone.positions,
             versions=versions(),
+            code=code_facts()["code"],
         )
 
     def trained(self, cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:
@@ -153,7 +157,8 @@ class Worker:
         """Everything that happens to a shard. The method stays until another cell comes."""
         if self._work is None or self._work.cell != self._here(shard.cell):
             self._drop_work()
-            self._work = CellWork(self._here(shard.cell), self._backbone)
+            assert self._start is not None
+            self._work = CellWork(self._here(shard.cell), self._backbone, self._start.request.timeout)
         yield from self._work.ask(shard.source, shard.queries)
         yield Ended(self._work.effective())
 

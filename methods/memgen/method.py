@@ -74,7 +74,9 @@ class MemGen(Vanilla):
                 context = self._window.last(min(self._window.size, self._prompts.room(query)))
                 prompt = self._prompts.build(context, query)
                 visible = self._backbone.decode(context) if context else None
-                answers.append(to_answer(prompt, self._continue(prompt), visible, len(context)))
+                with self._backbone.clock.generation():
+                    continuation = self._continue(prompt)
+                answers.append(to_answer(prompt, continuation, visible, len(context)))
         return answers
 
     def _continue(self, prompt: Prompt) -> Continuation:
@@ -88,6 +90,7 @@ class MemGen(Vanilla):
         decoding, used = Decoding(self._backbone, prompt.request), 0
         while True:
             token = int(stream.logits.argmax(-1))
+            self._backbone.clock.token()
             decoding.take(token)
             if decoding.finished:
                 return decoding.continuation()

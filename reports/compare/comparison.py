@@ -150,8 +150,8 @@ def setting_notes(rows: Iterable[tuple[Row, Row]], sides: tuple[str, str] = ("A"
 
 
 def _record_notes(a: RunRecord, b: RunRecord) -> list[str]:
-    """One sentence on commit, device and versions where they differ."""
-    pairs = {"commit": (a.commit, b.commit), "device": (a.device, b.device)}
+    """One sentence on code, commit, device and versions where they differ."""
+    pairs = {name: (getattr(a, name), getattr(b, name)) for name in ("code", "commit", "device")}
     pairs |= {
         name: (a.versions.get(name), b.versions.get(name)) for name in sorted({*a.versions, *b.versions})
     }

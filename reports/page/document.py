@@ -100,6 +100,7 @@ def _facts(run: Run, found: Collected) -> Iterator[tuple[str, str]]:
     yield "made", record.created
     commit = "not known" if record.commit is None else record.commit
     yield "commit", commit + (", with changes that were not committed" if record.dirty else "")
+    yield "code", record.code or "not recorded"
     yield "device", record.device
     for name, value in record.request.items():
         if value not in (None, [], {}):

@@ -104,7 +104,8 @@ def _of_run(path: Path, by: tuple[str, ...]) -> Baseline:
 
 
 def _told(run: RunRecord) -> str:
-    return f"commit {(run.commit or 'unknown')[:12]}, {run.device or 'unknown device'}"
+    code = "" if run.code is None else f"code {run.code}, "
+    return f"{code}commit {(run.commit or 'unknown')[:12]}, {run.device or 'unknown device'}"
 
 
 def _check_agreement(path: Path, lines: Mapping[Key, Line], rows: Mapping[Key, Row]) -> None:

@@ -57,6 +57,7 @@ MISUSE = {
     "page of parameters": (["params", "--out", "p", "--format", "html"], "leave html out"),
     "bootstrap seed": (["compare", "run", "run", "--bootstrap-seed", "-1"], "--bootstrap-seed"),
     "judge's patience": ([*JUDGE, "--timeout", "0"], "--timeout"),
+    "run's patience": (["run", "--method", "vanilla", "--timeout", "nan"], "--timeout"),
     "point's patience": (["profile", "--method", "vanilla", "--timeout", "nan"], "--timeout"),
     "seed twice": (["run", "--method", "vanilla", "--seeds", "0,1,0"], "--seeds names 0 2 times"),
     "window twice": (["run", "--method", "vanilla", "--window", "8,8"], "--window names 8 2 times"),

@@ -2,6 +2,7 @@
 
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors import open_executor
 from deltamem_eval.executors.board import TRIES, Assignment, Board
+from deltamem_eval.executors.ray import _check_code
 from deltamem_eval.executors.ray import _device as device_of
 from deltamem_eval.executors.weights import Weights
 from deltamem_eval.executors.worker import Ended, Facts, Refusal, Start, Worker, trained_by_method
@@ -175,3 +177,16 @@ def test_devices_that_ray_does_not_deal_out_are_refused(
 def test_gpus_are_taken_where_the_cluster_has_one() -> None:
     assert device_of("auto", {"CPU": 8.0, "GPU": 1.0}) == "cuda"
     assert device_of("auto", {"CPU": 8.0}) == "cpu"
+
+
+def test_workers_with_other_code_are_refused(tmp_path: Path) -> None:
+    _, facts = started(small(), tmp_path)
+    _check_code(facts)
+    other = replace(facts, node="far", code="0" * 16)
+    with pytest.raises(UserError, match=r"worker on far runs other code of deltamem-eval than this process"):
+        _check_code(other)
+    pytest.importorskip("ray")
+    from deltamem_eval.executors.crew import check_alike
+
+    with pytest.raises(UserError, match="workers differ in code of deltamem-eval"):
+        check_alike(facts, other)

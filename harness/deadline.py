@@ -1,0 +1,49 @@
+"""A limit to how long a method may take for one thing."""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from deltamem_eval.errors import UserError
+
+
+class TimeIsUp(BaseException):
+    """The limit was reached. No `Exception`, so that a method's own handlers do not take it for an error."""
+
+
+@contextmanager
+def limit(seconds: float | None) -> Iterator[None]:
+    """Raises TimeIsUp within the block once it took so many seconds; None for no limit.
+
+    A signal interrupts it, in the main thread: a single call into compiled code is not cut short, its end is
+    waited for. Raises UserError where signals cannot be had.
+    """
+    if seconds is None:
+        yield
+        return
+    if not hasattr(signal, "setitimer") or threading.current_thread() is not threading.main_thread():
+        raise UserError("--timeout needs POSIX signals in the main thread: leave it out here")
+
+    def ring(_: int, __: FrameType | None) -> None:
+        raise TimeIsUp
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        finally:  # it may ring just now
+            signal.signal(signal.SIGALRM, before)
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raises UserError for a limit that is no positive number of seconds."""
+    if seconds is not None and not 0 < seconds < math.inf:
+        raise UserError(f"--timeout must be a number of seconds above 0, not {seconds:g}")

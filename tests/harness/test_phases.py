@@ -1,0 +1,68 @@
+"""What a phase took: decoding timed after the first token, GPU peaks read and forgotten phase by phase."""
+
+import json
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from deltamem_eval import phases
+from deltamem_eval.backbone import Request
+from deltamem_eval.phases import DecodeClock, PeakMemory
+from tiny import tiny_backbone
+
+
+def test_decoding_counts_from_the_first_token_of_each_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr(phases, "perf_counter", lambda: float(next(ticks)))
+    clock = DecodeClock()
+    for tokens in (3, 1):
+        with clock.generation():
+            for _ in range(tokens):
+                clock.token()
+    assert (clock.steps, clock.seconds) == (2, 2.0)  # each from its first token to the block's end
+    assert clock.read() == 2.0
+    assert clock.read() is None
+
+
+def test_a_single_token_is_no_decoding() -> None:
+    clock = DecodeClock()
+    with clock.generation():
+        clock.token()
+    assert clock.read() is None
+
+
+def test_a_backbone_counts_its_steps() -> None:
+    backbone = tiny_backbone()
+    requests = [Request(tuple(backbone.encode("fact")), tokens) for tokens in (2, 5)]
+    made = backbone.generate(requests, backbone.prefill(backbone.encode("some text")))
+    assert backbone.clock.steps == max(item.new_tokens for item in made) - 1
+    assert (backbone.clock.read() or 0.0) > 0
+
+
+def test_peaks_of_all_gpus_are_added_and_begin_anew_with_each_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    peaks = {"cuda:0": 5, "cuda:1": 7}
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[str(device)])
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({str(device): 1}))
+    devices = [torch.device(name) for name in ("cuda:0", "cuda:1", "cuda:0", "cpu")]
+    meter = PeakMemory(devices)
+    assert meter.read("write") == {"write": 12}
+    assert meter.read("answer") == {"answer": 2}
+    assert PeakMemory([torch.device("cpu")]).read("write") == {}
+
+
+def test_samples_hold_what_decoding_took(tmp_path: Path) -> None:
+    from deltamem_eval.display import Display
+    from deltamem_eval.session import Request as Asked
+    from deltamem_eval.session import check, execute
+
+    request = check(Asked(("vanilla", "memgen"), limit=1, controls=False, device="cpu"))
+    with Display(2, quiet=True) as display:
+        execute(request, tmp_path / "run", display)
+    lines = [json.loads(line) for file in tmp_path.rglob("samples.jsonl") for line in file.open()]
+    assert lines
+    for line in lines:
+        assert line["peak_bytes"] == {}  # no GPU
+        if line["decode_seconds"] is not None:
+            assert 0 < line["decode_seconds"] < line["answer_seconds"]
+    assert any(line["decode_seconds"] for line in lines)
