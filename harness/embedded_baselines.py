@@ -1,35 +1,42 @@
-"""Training of the embedded baselines on the adapters' own episodes, with a small sweep of learning rates."""
+"""Training of the embedded baselines on the adapters' own episodes, with a sweep of learning rates each."""
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.embedded_adapters import PARTS, RUNGS, WARM, WARMUP, FreshEpisodes, Rung
+from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.methods.training import Example, TrainSettings
 
 BASELINES = ("context2lora", "memgen", "mlp-memory", "llmlingua2")
-SWEEP, SWEEP_UPDATES = "sweep.json", 40
+SWEEP = "sweep.json"
+# A sweep's trainings: few contexts an update, so that many updates cost little, of both rungs.
+SWEEP_RUNGS = tuple(
+    replace(rung, updates=updates, batch=5) for rung, updates in zip(RUNGS, (120, 40), strict=True)
+)
 RATES = {
     "memgen": (1e-3, 3e-3, 1e-2),
-    "context2lora": (5e-4, 2e-3, 8e-3),
+    "context2lora": (1e-3, 3e-3, 1e-2),
     "mlp-memory": (1e-3, 3e-3, 1e-2),
     "llmlingua2": (3e-4, 1e-3, 3e-3),
 }
-CORPUS_UPDATES = 60  # of the same episodes: about as many tokens as the datastore holds
+STEP, MORE = 3.0, 2  # while the best of a sweep is at its end, so many rates more, each by this factor
 # As many positions as the other baselines read tokens: about 4,300 an update.
-MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 1_700, 4_096, 256, 100_000
+MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 1_700, 4_096, 256, 200_000
+MLP_SWEEP_UPDATES, MLP_JUDGED_EVERY = 100, 100
 
-Train = Callable[[float, int, Path], None]
+Train = Callable[[float, bool, Path], None]
 Judge = Callable[[Path], float]
 
 
@@ -44,27 +51,47 @@ def train_baseline(name: str, weights: Path, out: Path, device: str, seed: int) 
     (out / "checkpoint.pt").unlink(missing_ok=True)
 
 
-def train_swept(name: str, train: Train, judge: Judge, updates: int, out: Path) -> None:
+def train_swept(name: str, train: Train, judge: Judge, out: Path, **facts: float) -> None:
     """Train at the rate whose short training gave the least loss on held-out training episodes.
 
-    All rates' losses and the whole training's are recorded in `out`.
+    train: at a rate, whole (True) or short. All rates' losses and the whole training's are recorded in `out`,
+    and what else is to be told of the part.
     """
-    losses, began = {}, time.perf_counter()
-    for rate in RATES[name]:
+
+    def tried(rate: float) -> float:
         with tempfile.TemporaryDirectory() as scratch:
-            train(rate, SWEEP_UPDATES, Path(scratch))
-            losses[rate] = judge(Path(scratch))
-        print(json.dumps({"part": name, "rate": rate, "held_out_loss": losses[rate]}), flush=True)
+            try:
+                train(rate, False, Path(scratch))
+                loss = judge(Path(scratch))
+            except UserError:  # it diverged
+                loss = math.inf
+        print(json.dumps({"part": name, "rate": rate, "held_out_loss": loss}), flush=True)
+        return loss
+
+    began = time.perf_counter()
+    losses = sweep(RATES[name], tried)
     best = min(losses, key=lambda rate: losses[rate])
     record: dict[str, Any] = {
-        "updates": SWEEP_UPDATES,
-        "held_out_loss": {str(rate): loss for rate, loss in losses.items()},
+        "held_out_loss": {f"{rate:g}": None if math.isinf(loss) else loss for rate, loss in losses.items()},
         "chosen": best,
         "seconds": round(time.perf_counter() - began, 1),
+        **facts,
     }
-    train(best, updates, out)
+    train(best, True, out)
     record["held_out_loss_trained"] = judge(out)
     (out / SWEEP).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def sweep(rates: Sequence[float], tried: Callable[[float], float]) -> dict[float, float]:
+    """The loss of every rate, and of up to MORE beyond an end while the best one stands there."""
+    losses = {rate: tried(rate) for rate in rates}
+    for _ in range(MORE):
+        best = min(losses, key=lambda rate: losses[rate])
+        if min(losses) < best < max(losses):
+            break
+        further = float(f"{best * STEP if best == max(losses) else best / STEP:.1g}")
+        losses[further] = tried(further)
+    return dict(sorted(losses.items()))
 
 
 class AdapterEpisodes:
@@ -117,6 +144,11 @@ def _report(name: str) -> Callable[[dict[str, Any]], None]:
     return report
 
 
+def _short(encode: Callable[[str], list[int]], seed: int, in_prompt: bool = True) -> AdapterEpisodes:
+    """The episodes of a sweep's trainings, which no other training draws."""
+    return AdapterEpisodes(encode, seed + 3, SWEEP_RUNGS[0], SWEEP_RUNGS[1:], in_prompt)
+
+
 def _held_out(backbone: Backbone, seed: int, in_prompt: bool = True) -> list[Example]:
     """Training episodes that no training draws, short and long ones."""
     source = FreshEpisodes(backbone.encode, seed + 2, RUNGS, in_prompt)
@@ -131,11 +163,12 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.memgen.train import train_memgen, weaving_loss
 
     config = MemGenConfig(hidden=backbone.shape().hidden)
-    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    sources = _short(backbone.encode, seed), AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
     held_out = _held_out(backbone, seed)
 
-    def train(rate: float, updates: int, folder: Path) -> None:
-        settings = _settings(rate, updates, seed)
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        source = sources[whole]
+        settings = _settings(rate, source.updates, seed)
         train_memgen(backbone.model, backbone.decode, config, source, settings, folder, _report("memgen"))
 
     def judge(folder: Path) -> float:
@@ -146,7 +179,7 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
         finally:
             parts.remove()
 
-    train_swept("memgen", train, judge, source.updates, out)
+    train_swept("memgen", train, judge, out, held_out_loss_untrained=_untrained(backbone, held_out))
 
 
 def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
@@ -156,11 +189,12 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.context2lora.train import reading_loss, train_static
 
     rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
-    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    sources = _short(backbone.encode, seed), AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
     held_out = _held_out(backbone, seed)
 
-    def train(rate: float, updates: int, folder: Path) -> None:
-        settings = _settings(rate, updates, seed)
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        source = sources[whole]
+        settings = _settings(rate, source.updates, seed)
         train_static(backbone.model, rank, targets, source, settings, folder, _report("context2lora"))
 
     def judge(folder: Path) -> float:
@@ -171,24 +205,37 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
         finally:
             lora.remove()
 
-    train_swept("context2lora", train, judge, source.updates, out)
+    train_swept("context2lora", train, judge, out, held_out_loss_untrained=_untrained(backbone, held_out))
+
+
+def _untrained(backbone: Backbone, held_out: Sequence[Example]) -> float:
+    """The loss of the backbone alone on held-out episodes."""
+    import torch
+    from deltamem_eval.methods.context2lora.train import reading_loss
+
+    with torch.no_grad():
+        return float(reading_loss(backbone.model, held_out, 512))
 
 
 def corpus(backbone: Backbone, seed: int) -> list[tuple[int, ...]]:
-    """Contexts followed by their questions and answers, from the first updates' episodes of every rung."""
+    """Contexts followed by their questions and answers, of the updates of both rungs in turn, as many as the
+    datastore holds.
+    """
     source = FreshEpisodes(backbone.encode, seed, RUNGS, in_prompt=True)
-    first = RUNGS[0].updates
-    steps = chain(range(CORPUS_UPDATES // 2), range(first, first + CORPUS_UPDATES // 2))
-    return [
-        tuple(chain(*example.messages, *chain(*example.questions)))[: backbone.positions]
-        for step in steps
-        for example in source.batch(step)
-    ]
+    steps = chain.from_iterable((step, RUNGS[0].updates + step) for step in count())
+    texts: list[tuple[int, ...]] = []
+    held = 0
+    for example in chain.from_iterable(map(source.batch, steps)):
+        texts.append(tuple(chain(*example.messages, *chain(*example.questions)))[: backbone.positions])
+        held += len(texts[-1]) - 1
+        if held >= DATASTORE:
+            break
+    return texts
 
 
 def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
-    from deltamem_eval.methods.mlp_memory.model import load_mlp
+    from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
     from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
     from deltamem_eval.methods.mlp_memory.train import TEMPERATURE, train_mlp, tune_weight
     from deltamem_eval.methods.mlp_memory.tune import answer_costs
@@ -200,8 +247,12 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     targets = Targets(store, MLP_NEIGHBOURS, TEMPERATURE)
     held_out = _held_out(backbone, seed)
 
-    def train(rate: float, updates: int, folder: Path) -> None:
-        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS)
+    def cost(memory: MlpMemory) -> float:
+        return min(answer_costs(backbone.model, memory, held_out).values())
+
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        updates = MLP_UPDATES if whole else MLP_SWEEP_UPDATES
+        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS, save_every=MLP_JUDGED_EVERY)
         train_mlp(
             backbone.model,
             texts,
@@ -212,32 +263,40 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
             tokens=DATASTORE,
             neighbours=MLP_NEIGHBOURS,
             targets=targets,
+            judge=cost,
         )
 
-    def judge(folder: Path) -> float:
-        return min(answer_costs(backbone.model, load_mlp(folder), held_out).values())
-
-    train_swept("mlp-memory", train, judge, MLP_UPDATES, out)
+    train_swept(
+        "mlp-memory",
+        train,
+        lambda folder: cost(load_mlp(folder)),
+        out,
+        held_out_loss_untrained=_untrained(backbone, held_out),
+        contexts=len(texts),
+    )
     tune_weight(backbone.model, out, held_out)
 
 
 def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.embedded_compressor import classifier_loss, train_classifier
 
-    source = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS, in_prompt=False)
+    whole_contexts = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS, in_prompt=False)
+    sources = _short(backbone.encode, seed, in_prompt=False), whole_contexts
     held_out = contexts_of(backbone, _held_out(backbone, seed, in_prompt=False))
 
-    def texts(step: int) -> list[str]:
-        return contexts_of(backbone, source.batch(step))
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        source = sources[whole]
 
-    def train(rate: float, updates: int, folder: Path) -> None:
-        settings = _settings(rate, updates, seed)
+        def texts(step: int) -> list[str]:
+            return contexts_of(backbone, source.batch(step))
+
+        settings = _settings(rate, source.updates, seed)
         train_classifier(texts, source.identity(), settings, folder, _report("llmlingua2"))
 
     def judge(folder: Path) -> float:
         return classifier_loss(folder, held_out)
 
-    train_swept("llmlingua2", train, judge, source.updates, out)
+    train_swept("llmlingua2", train, judge, out)
 
 
 def contexts_of(backbone: Backbone, examples: Sequence[Example]) -> list[str]:

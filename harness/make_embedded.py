@@ -18,12 +18,13 @@ from deltamem_eval.embedded_baselines import (
     BASELINES,
     DATASTORE,
     MLP_POSITIONS,
+    MLP_SWEEP_UPDATES,
     MLP_UPDATES,
     SWEEP,
-    SWEEP_UPDATES,
+    SWEEP_RUNGS,
     train_baseline,
 )
-from deltamem_eval.methods.mlp_memory.train import WEIGHT_FILE
+from deltamem_eval.methods.mlp_memory.train import KEPT_FILE, WEIGHT_FILE
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
 
 LOG = "train_log.jsonl"
@@ -90,11 +91,14 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "",
         "The baselines train on the adapters' own episodes, all of them, those of the warm start first,",
         "by the code of `deltamem-eval train` and with the context in the prompt: each of them, like each",
-        f"adapter, saw {contexts():,} contexts. MLP Memory, which learns from single positions, saw as many",
-        f"as these have tokens: {MLP_UPDATES * MLP_POSITIONS:,}, drawn from {DATASTORE:,}. Learning rates",
-        f"were chosen by {SWEEP_UPDATES} updates each, on training episodes that no training draws; so was",
-        "MLP Memory's λ, by the answers' likelihood.",
-        "MemGen's trigger is not trained: it weaves at every place.",
+        f"adapter, saw {contexts():,} contexts. MLP Memory learns from single positions, and its targets are",
+        "searched for among all others, which limits their number: it drew as many as these contexts have",
+        f"tokens, {MLP_UPDATES * MLP_POSITIONS:,}, from {DATASTORE:,} positions of {_corpus(weights):,}",
+        "of them, questions and all. Learning rates were chosen by short trainings (of MLP Memory",
+        f"{MLP_SWEEP_UPDATES} updates, of the others {swept_updates()} of five contexts, of both rungs)",
+        "on training episodes that no other training draws, further rates being tried while the best stood",
+        "at an end; so were, on others again, MLP Memory's λ",
+        "and the update whose weights are kept. MemGen's trigger is not trained: it weaves at every place.",
         "",
         "| part | learning rate | loss on held-out training episodes |",
         "| --- | ---: | ---: |",
@@ -123,6 +127,16 @@ def contexts() -> int:
     return sum(rung.updates * rung.batch for rung in (WARM, *RUNGS))
 
 
+def swept_updates() -> int:
+    """Updates of a sweep's training."""
+    return sum(rung.updates for rung in SWEEP_RUNGS)
+
+
+def _corpus(weights: Path) -> int:
+    """Contexts that MLP Memory's datastore was made of."""
+    return int(json.loads((weights / "mlp-memory" / SWEEP).read_text(encoding="utf-8"))["contexts"])
+
+
 def _rung(name: str, rung: Rung) -> str:
     cells = [
         name,
@@ -139,8 +153,10 @@ def _swept(folder: Path) -> list[str]:
     """Lines of the sweeps' table; the chosen rate is bold."""
     record = json.loads((folder / SWEEP).read_text(encoding="utf-8"))
     lines = []
+    if "held_out_loss_untrained" in record:
+        lines.append(f"| without {folder.name} | – | {record['held_out_loss_untrained']:.4f} |")
     for rate, loss in record["held_out_loss"].items():
-        cells = folder.name, rate, f"{loss:.4f}"
+        cells = folder.name, rate, "diverged" if loss is None else f"{loss:.4f}"
         mark = "**" if float(rate) == record["chosen"] else ""
         lines.append(f"| {' | '.join(f'{mark}{cell}{mark}' for cell in cells)} |")
     return [
@@ -150,10 +166,14 @@ def _swept(folder: Path) -> list[str]:
 
 
 def _tuned(folder: Path) -> str:
-    """What each λ costs."""
+    """What each λ costs, and which update's weights are kept."""
     record = json.loads((folder / WEIGHT_FILE).read_text(encoding="utf-8"))
+    kept = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))["step"]
     costs = ", ".join(f"{weight}: {cost:.4f}" for weight, cost in record["answer_nll"].items())
-    return f"MLP Memory's λ is {record['chosen']}; nats per answer token by λ (0 is vanilla): {costs}."
+    return (
+        f"MLP Memory's λ is {record['chosen']}, its weights are those of update {kept}; nats per answer "
+        f"token by λ (0 is vanilla): {costs}."
+    )
 
 
 def _part(folder: Path) -> str:

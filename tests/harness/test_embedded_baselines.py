@@ -1,6 +1,7 @@
 """The embedded baselines: the adapters' episodes with the context in the prompt, and a sweep on record."""
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,17 +63,20 @@ def test_a_baseline_is_swept_trained_and_loaded(
     for setting, value in (
         ("RUNGS", rungs),
         ("WARM", replace(RUNG, updates=2)),
-        ("SWEEP_UPDATES", 2),
+        ("SWEEP_RUNGS", (replace(RUNG, updates=1), replace(RUNG, updates=1))),
+        ("MLP_SWEEP_UPDATES", 2),
+        ("MLP_JUDGED_EVERY", 2),
+        ("MORE", 1),
         ("MLP_UPDATES", 3),
         ("MLP_POSITIONS", 16),
-        ("CORPUS_UPDATES", 4),
+        ("DATASTORE", 400),
     ):
         monkeypatch.setattr(baselines, setting, value)
     out = tmp_path / "out"
     baselines.train_baseline(name, tmp_path / "backbone", out, "cpu", 0)
     sweep = json.loads((out / baselines.SWEEP).read_text())
     losses = {float(rate): loss for rate, loss in sweep["held_out_loss"].items()}
-    assert tuple(losses) == baselines.RATES[name]
+    assert set(baselines.RATES[name]) <= set(losses)
     assert sweep["chosen"] == min(losses, key=lambda rate: losses[rate])
     rows = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
     assert len(rows) == (3 if name == "mlp-memory" else 2 + RUNG.updates + 1)
@@ -81,6 +85,9 @@ def test_a_baseline_is_swept_trained_and_loaded(
     if name == "mlp-memory":
         weight = json.loads((out / "weight.json").read_text())
         config = json.loads((out / "mlp_memory.json").read_text())
+        kept = json.loads((out / "kept.json").read_text())
+        assert kept["step"] in (2, 3)
+        assert kept["cost"] == pytest.approx(sweep["held_out_loss_trained"], rel=1e-5)
         assert config["weight"] == weight["chosen"] > 0
     backbone = load_backbone(str(tmp_path / "backbone"), "cpu", "float32")
     settings = (
@@ -93,3 +100,17 @@ def test_a_baseline_is_swept_trained_and_loaded(
     (answer,) = method.answer([Query("q", "question : what is the code of anna berg ? answer :", ("x",), 4)])
     assert answer.status == "ok"
     method.close()
+
+
+@pytest.mark.parametrize(
+    ("least", "wanted"),
+    [
+        (3e-3, [1e-3, 3e-3, 1e-2]),
+        (3e-2, [1e-3, 3e-3, 1e-2, 3e-2, 9e-2]),
+        (1e-4, [1e-4, 3e-4, 1e-3, 3e-3, 1e-2]),
+    ],
+)
+def test_a_sweep_goes_on_beyond_an_end_that_is_the_best(least: float, wanted: list[float]) -> None:
+    found = baselines.sweep((1e-3, 3e-3, 1e-2), lambda rate: abs(math.log(rate / least)))
+    assert list(found) == pytest.approx(wanted, rel=0.2)
+    assert list(found) == sorted(found)
