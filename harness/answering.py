@@ -72,12 +72,13 @@ class CellWork:
     """
 
     def __init__(self, cell: Cell, backbone: Backbone, timeout: float | None = None) -> None:
-        from deltamem_eval.phases import PeakMemory
+        from deltamem_eval.phases import Gpus
 
         self.cell = cell
         self._backbone = backbone
         self._timeout = timeout
-        self._peak = PeakMemory(parameter.device for parameter in backbone.model.parameters())
+        self._gpus = Gpus(parameter.device for parameter in backbone.model.parameters())
+        self._held: dict[str, int] | None = None  # for the context at hand
         self._method: MemoryMethod | None = None
         try:
             self._method = make_method(cell, backbone)
@@ -114,13 +115,13 @@ class CellWork:
             yield all_alike(queries, failure(error))
             return
         yield Writing(tokens)
-        self._peak.start()
+        self._gpus.start()
         began = time.perf_counter()
         snapshot = self._written(method, source)
         if isinstance(snapshot, Answer):
             yield all_alike(queries, snapshot)
             return
-        write_seconds, peak = time.perf_counter() - began, self._peak.read("write")
+        write_seconds, peak = time.perf_counter() - began, self._gpus.read("write")
         yield Wrote(tokens, write_seconds)
         size = max(self._backbone.batch_size, 1)
         for start in range(0, len(queries), size):
@@ -129,40 +130,78 @@ class CellWork:
 
     def _written(self, method: MemoryMethod, source: Episode) -> Snapshot | Answer:
         """The memory once the context is written, or the failure that every question gets instead."""
+        self._held = None
         try:
             with limit(self._timeout):
                 method.reset()
                 for chunk in source.chunks:
                     method.write(chunk)
-                return method.snapshot()
+                snapshot = method.snapshot()
+                self._gpus.wait()
+                return snapshot
         except UserError:
             raise
         except TimeIsUp:
             return self._too_late("the context was not written")
         except Exception as error:  # one bad cell must not take the others with it
-            return failure(error)
+            return self._failure(error)
 
     def _answered(self, method: MemoryMethod, snapshot: Snapshot, batch: Sequence[Query]) -> Answered:
         """A batch's answers from a snapshot, and what they took."""
         clock = self._backbone.clock
         clock.read()
-        self._peak.start()
+        self._gpus.start()
         began = time.perf_counter()
         try:
             with limit(self._timeout):
-                answers, held = _answers(method, snapshot, batch)
+                answers = self._answers(method, snapshot, batch)
         except TimeIsUp:
-            late = self._too_late(f"a batch of {len(batch)} was not answered")
-            answers, held = [late] * len(batch), {}
-        seconds, decoding = time.perf_counter() - began, clock.read()
+            answers = [self._too_late(f"a batch of {len(batch)} was not answered")] * len(batch)
+        seconds, decoding, peaks = time.perf_counter() - began, clock.read(), self._gpus.read("answer")
         return Answered(
             tuple(query.id for query in batch),
-            tuple(answers),
+            tuple(self._weighed(method, answers)),
             seconds=seconds / len(batch),
-            held=held,
+            held=self._held or {},
             decode_seconds=None if decoding is None else decoding / len(batch),
-            peaks=self._peak.read("answer"),
+            peaks=peaks,
         )
+
+    def _answers(self, method: MemoryMethod, snapshot: Snapshot, batch: Sequence[Query]) -> list[Answer]:
+        """The answers from a snapshot.
+
+        Where the batch fails each question is asked alone, so that none fails for another's sake.
+        """
+        try:
+            method.restore(snapshot)
+            answers = method.answer(batch)
+            if len(answers) != len(batch):
+                raise ValueError(f"{len(answers)} answers to {len(batch)} questions")
+            return answers
+        except UserError:
+            raise
+        except Exception as error:  # counted as wrong and shown, never dropped
+            failed = self._failure(error)
+        if len(batch) == 1:
+            return [failed]
+        self._backbone.clock.read()  # what was decoded is lost
+        return [answer for query in batch for answer in self._answers(method, snapshot, [query])]
+
+    def _weighed(self, method: MemoryMethod, answers: list[Answer]) -> list[Answer]:
+        """The answers, the bytes held for the context being read once; failures where they cannot be."""
+        if self._held is None and any(answer.status == "ok" for answer in answers):
+            try:
+                self._held = asdict(method.footprint())
+            except UserError:
+                raise
+            except Exception as error:  # as above
+                return [self._failure(error)] * len(answers)
+        return answers
+
+    def _failure(self, error: Exception) -> Answer:
+        """The record of an error. Raises DeviceLostError where the device went with it."""
+        self._gpus.check()
+        return failure(error)
 
     def _too_late(self, what: str) -> Answer:
         return Answer("", 0, 0, status="timeout", error=f"{what} within {self._timeout:g} s")
@@ -204,23 +243,7 @@ def all_alike(queries: Sequence[Query], answer: Answer) -> Answered:
 
 def failure(error: Exception) -> Answer:
     """The record of an answer that an error took the place of."""
-    from deltamem_eval.backbone import is_out_of_memory
+    from deltamem_eval.phases import is_out_of_memory
 
     text = f"{type(error).__name__}: {error}"
     return Answer("", 0, 0, status="oom" if is_out_of_memory(error) else "failed", error=text)
-
-
-def _answers(
-    method: MemoryMethod, snapshot: Snapshot, queries: Sequence[Query]
-) -> tuple[list[Answer], dict[str, int]]:
-    """The answers from a snapshot, and the bytes held for the context."""
-    try:
-        method.restore(snapshot)
-        answers = method.answer(queries)
-        if len(answers) != len(queries):
-            raise ValueError(f"{len(answers)} answers to {len(queries)} questions")
-        return answers, asdict(method.footprint())
-    except UserError:
-        raise
-    except Exception as error:  # counted as wrong and shown, never dropped
-        return [failure(error)] * len(queries), {}

@@ -16,7 +16,7 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
-from deltamem_eval.phases import DecodeClock
+from deltamem_eval.phases import DecodeClock, is_out_of_memory
 from deltamem_eval.sharding import sharding
 from deltamem_eval.spread import SPREAD, check_spread, loading
 from deltamem_eval.tokens import last_tokens
@@ -101,7 +101,9 @@ class Backbone:
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.clock = DecodeClock()
-        self._ahead = Ahead(tokenizer)
+        self._ahead = ahead = Ahead(tokenizer)
+        # A run asks for each context once a cell. This must not hold the backbone, or its weights would stay.
+        self._length = lru_cache(maxsize=4096)(lambda text: len(ahead.encode(text)))
         self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
@@ -144,10 +146,9 @@ class Backbone:
         if wait:
             self._ahead.wait()
 
-    @lru_cache(maxsize=4096)  # noqa: B019 - a run holds one backbone, and asks for each context once a cell
     def length(self, text: str) -> int:
         """Length of a text in tokens; remembered, since every cell reads the same contexts."""
-        return len(self.encode(text))
+        return self._length(text)
 
     def last(self, text: str, tokens: int) -> str:
         """The end of a text: its last `tokens` tokens, all of it where it has no more."""
@@ -225,6 +226,7 @@ class Backbone:
         except RuntimeError as error:
             if not is_out_of_memory(error) or rows == 1:
                 raise
+            self.clock.read()  # what was decoded is lost
             self.batch_size = rows // 2
             self.notices.append(f"out of memory at {rows} rows: batch size is now {self.batch_size}")
             if torch.cuda.is_available():
@@ -334,9 +336,8 @@ class Decoding:
         return Continuation(text.strip(), self._count)
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on a GPU or on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
 def embedded_folder() -> Path:
@@ -380,6 +381,7 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     bfloat16, float16, or `auto` (float32 on a CPU, the checkpoint's own on a GPU). Raises UserError where the
     model cannot be had or does not fit.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = pick_device("auto" if device == SPREAD else device)
@@ -394,11 +396,16 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False, **more)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
-        raise UserError(f"cannot load model '{name}': {first} ({hint})") from error
+        raise UserError(f"cannot load model '{name}': {_first_line(error)} ({hint})") from error
+    except (SafetensorError, RuntimeError) as error:  # damaged weights, or more than there is room for
+        raise UserError(f"cannot load model '{name}': {_first_line(error)}") from error
     check_spread(model, name)
     if not more and not sharding():  # a model shared out goes to its devices later, layer by layer
-        model = model.to(place)
+        try:
+            model = model.to(place)
+        except RuntimeError as error:
+            hint = "choose a smaller model or --dtype bfloat16, or --device spread over several GPUs"
+            raise UserError(f"cannot put model '{name}' on {place}: {_first_line(error)} ({hint})") from error
     return Backbone(model, tokenizer, name, identity_of(source, _FILES), batch_size)

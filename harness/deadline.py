@@ -11,6 +11,8 @@ from types import FrameType
 
 from deltamem_eval.errors import UserError
 
+_AGAIN = 5.0  # seconds after which it rings again: the first may sound where Python swallows what is raised
+
 
 class TimeIsUp(BaseException):
     """The limit was reached. No `Exception`, so that a method's own handlers do not take it for an error."""
@@ -33,7 +35,7 @@ def limit(seconds: float | None) -> Iterator[None]:
         raise TimeIsUp
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN)
     try:
         yield
     finally:

@@ -12,10 +12,14 @@ from deltamem_eval.errors import UserError
 from pydantic import BaseModel, ValidationError
 
 Record = TypeVar("Record", bound=BaseModel)
+LOCK = ".lock"
 
 
 def write_atomic(file: Path, text: str) -> None:
-    """Replace `file` by `text`, whole or not at all, surviving a power cut once this returns."""
+    """Replace `file` by `text`, whole or not at all, surviving a power cut once this returns.
+
+    Raises OSError where it cannot be written.
+    """
     temporary = file.with_name(f".{file.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("w", encoding="utf-8") as stream:
@@ -23,16 +27,37 @@ def write_atomic(file: Path, text: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(file)
+        _sync_folder(file.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def _sync_folder(path: Path) -> None:
+    """Have the folder's names on disk too."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
 def append_lines(file: Path, records: Sequence[BaseModel]) -> None:
-    """Add a line a record and sync the file to disk."""
-    with file.open("a", encoding="utf-8") as stream:
-        stream.writelines(record.model_dump_json() + "\n" for record in records)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Add a line a record and sync the file to disk. Raises UserError where it cannot be written."""
+    try:
+        with file.open("a", encoding="utf-8") as stream:
+            stream.writelines(record.model_dump_json() + "\n" for record in records)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
+
+
+def is_empty(path: Path) -> bool:
+    """Whether a folder holds nothing but what a kill may leave of making it: a lock, a temporary file."""
+    return all(
+        child.name == LOCK or (child.name.startswith(".") and child.name.endswith(".tmp"))
+        for child in path.iterdir()
+    )
 
 
 def drop_torn_line(file: Path) -> None:
@@ -58,7 +83,7 @@ def read_lines(file: Path, kind: type[Record]) -> list[Record]:
 def take_lock(path: Path) -> IO[str]:
     """Hold a folder until the stream is closed. Raises UserError where another process holds it."""
     try:
-        stream = (path / ".lock").open("w")
+        stream = (path / LOCK).open("w")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise UserError(f"{path} is in use by another process: wait for it or choose another --out") from None

@@ -1,4 +1,4 @@
-"""What the device tells of a phase of a run: the most memory it took, and how fast it decoded."""
+"""What the device tells of a phase of a run: memory, the speed of decoding, and whether it still works."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import torch
+from deltamem_eval.errors import UserError
+
+_NO_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+class DeviceLostError(UserError):
+    """A device that cannot be used any more by this process."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on a GPU or on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _NO_MEMORY)
 
 
 @dataclass
@@ -28,8 +40,11 @@ class DecodeClock:
         try:
             yield self
         finally:
-            if self._began is not None:
-                self.seconds += perf_counter() - self._began
+            self._end()
+
+    def _end(self) -> None:
+        if self._began is not None:
+            self.seconds += perf_counter() - self._began
             self._began = None
 
     def token(self) -> None:
@@ -46,17 +61,37 @@ class DecodeClock:
         return seconds
 
 
-class PeakMemory:
-    """The most bytes that PyTorch handed out on a model's GPUs, all together, since the last look.
+class Gpus:
+    """A model's GPUs: when they are done, the most bytes that PyTorch handed out, whether they still work.
 
-    Nothing is known of a CPU, where no allocator counts: `deltamem-eval profile` measures there.
+    On a CPU there are none: nothing runs on after a call, no allocator counts (`deltamem-eval profile`
+    measures there), and there is nothing to ask.
     """
 
     def __init__(self, devices: Iterable[torch.device]) -> None:
         self._gpus = [device for device in dict.fromkeys(devices) if device.type == "cuda"]
 
+    def wait(self) -> None:
+        """Return once they have done everything."""
+        for gpu in self._gpus:
+            torch.cuda.synchronize(gpu)
+
+    def check(self) -> None:
+        """Raises DeviceLostError where one answers no more: after some errors every later call fails too."""
+        for gpu in self._gpus:
+            try:
+                torch.ones(1, device=gpu).add(1).item()
+                torch.cuda.synchronize(gpu)
+            except RuntimeError as error:
+                if is_out_of_memory(error):
+                    continue
+                first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise DeviceLostError(
+                    f"{gpu} answers no more ({first}): what is answered is stored; the same command goes on"
+                ) from None
+
     def start(self) -> None:
-        """Forget what was before."""
+        """Forget the bytes of before."""
         for gpu in self._gpus:
             torch.cuda.reset_peak_memory_stats(gpu)
 

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, distribution, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,14 +27,25 @@ _PACKAGES = (
     "rank-bm25",
     "bm25s",
     "nltk",
+    "safetensors",
+    "peft",
+    "llmlingua",
+    "sentence-transformers",
+    "tiktoken",
+    "rouge-score",
+    "rapidfuzz",
+    "lm-eval",
+    "triton",
 )
 
 
-def provenance(device: str) -> dict[str, Any]:
-    """The fields of `run.json` that the machine and the code decide. device: its `device_line`."""
+def provenance(device: str, packages: Iterable[str] = ()) -> dict[str, Any]:
+    """The fields of `run.json` that the machine and the code decide. device: its `device_line`. packages:
+    others than ours that methods or tasks come from.
+    """
     return {
         "command": [_PACKAGE, *sys.argv[1:]],
-        "versions": versions(),
+        "versions": versions(packages),
         "device": device,
         **code_facts(),
     }
@@ -75,10 +86,10 @@ def hash_code(folders: Mapping[str, Path]) -> str:
     return hash_json(files)
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide numbers."""
+def versions(packages: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of Python and of the packages that decide numbers, those named among them."""
     found = {"python": platform.python_version()}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *packages):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

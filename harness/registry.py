@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -11,6 +12,7 @@ from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.interface import MemoryMethod, Task
 
 T = TypeVar("T")
+OURS = "deltamem-eval"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,11 @@ class Registry(Generic[T]):
     def names(self) -> list[str]:
         """Every registered name, sorted."""
         return sorted(self._points())
+
+    def package(self, name: str) -> str:
+        """The package that a registered name comes from, empty where that is not known."""
+        point = self._points().get(name)
+        return point.dist.name if point is not None and point.dist else ""
 
     def load(self, name: str) -> type[T]:
         """The class of that name. Raises UserError for an unknown name or a plug-in that does not import."""
@@ -65,12 +72,43 @@ class Registry(Generic[T]):
             except UserError as broken:
                 summary, error = "", str(broken)
             rows.append(Listed(name, package, summary, error))
-        return rows
+        return [*rows, *(self._shadowed(point) for point in _shadowed_of(self._group))]
+
+    def _shadowed(self, point: EntryPoint) -> Listed:
+        package = point.dist.name if point.dist else point.value
+        taken = self.package(point.name) or "another package"
+        error = f"{self._kind} '{point.name}' of {package} is not used: the name is {taken}'s"
+        return Listed(point.name, package, "", error)
 
 
 @cache
 def _points_of(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=group)}
+    """By name; a name that several packages give is ours, else the first package's by its name."""
+    found: dict[str, EntryPoint] = {}
+    for point in _all_points(group):
+        found.setdefault(point.name, point)
+    return found
+
+
+def _shadowed_of(group: str) -> list[EntryPoint]:
+    """Those of other packages under names that are taken."""
+    used = _points_of(group)
+    return [point for point in _all_points(group) if point.value != used[point.name].value]
+
+
+def _all_points(group: str) -> list[EntryPoint]:
+    points = [*entry_points(group=group)]
+    return sorted(points, key=lambda point: (not _is_ours(point), point.dist.name if point.dist else ""))
+
+
+def _is_ours(point: EntryPoint) -> bool:
+    return point.value.startswith("deltamem_eval.") and (point.dist is None or point.dist.name == OURS)
+
+
+def packages_of(methods: Iterable[str], task: str) -> list[str]:
+    """The packages, other than ours, that methods and a task come from."""
+    found = {*map(METHODS.package, methods), TASKS.package(task)}
+    return sorted(found - {"", OURS})
 
 
 def _line(error: Exception) -> str:

@@ -12,8 +12,8 @@ from deltamem_eval.aside import Aside
 from deltamem_eval.cells import Cell
 from deltamem_eval.controls import donors
 from deltamem_eval.interface import Answer, Episode, Query, Task
-from deltamem_eval.provenance import device_line
-from deltamem_eval.registry import METHODS
+from deltamem_eval.provenance import device_line, versions
+from deltamem_eval.registry import METHODS, OURS
 from deltamem_eval.samples import make_sample
 from deltamem_eval.store import CellStore, RunStore
 
@@ -73,7 +73,14 @@ def cell_identity(cell: Cell, task: Task, backbone: Identified, limit: int | Non
         "seed": cell.seed,
         "limit": limit,
         "prompts": _prompt_version(),
+        **_foreign(METHODS.package(cell.method)),
     }
+
+
+def _foreign(package: str) -> dict[str, str]:
+    """Of a cell's identity, the package and version of a method that is not ours: new code, new answers."""
+    known = versions([package]).get(package) if package not in ("", OURS) else None
+    return {} if known is None else {"package": f"{package} {known}"}
 
 
 def trained_parts(cell: Cell) -> dict[str, Any]:
@@ -105,7 +112,7 @@ class CellRun:
         self._task = task
         self._place = place
         self._progress = progress
-        self._notices: list[str] = []
+        self._notices = place.notices()
         self._others = donors(episodes) if cell.control == "wrong-memory" else None
         done = {sample.query for sample in place.samples()}
         asked = [query for episode in episodes for query in episode.queries]
@@ -152,6 +159,7 @@ class CellRun:
         for text in texts:
             if text not in self._notices:
                 self._notices.append(text)
+                self._place.note(text)
                 self._progress.notice(text)
 
     def finish(self, effective: Mapping[str, Any]) -> None:
@@ -202,11 +210,11 @@ def run_cell(
     work = CellWork(cell, backbone, timeout)
     try:
         asked = [episode for episode in episodes if run.waiting(episode)]
-        with Aside(thread=scores_aside(backbone)) as aside:
+        with Aside(thread=beside_device(backbone)) as aside:
             for episode, following in zip_longest(asked, asked[1:]):
                 for event in work.ask(run.source(episode), run.waiting(episode)):
                     aside.do(run.take, episode, event, device)
-                    if isinstance(event, Wrote):
+                    if isinstance(event, Wrote) and beside_device(backbone):
                         _announce(backbone, following and run.source(following))
             effective = work.effective()
     finally:
@@ -220,9 +228,10 @@ def _announce(backbone: Backbone, source: Episode | None) -> None:
         backbone.announce([chunk.text for chunk in source.chunks], source.context)
 
 
-def scores_aside(backbone: Backbone) -> bool:
-    """Whether answers are scored and stored by a thread: where the model is not on the processor.
+def beside_device(backbone: Backbone) -> bool:
+    """Whether threads encode the next context and score and store answers while the model works: where it is
+    not on the processor.
 
-    There the thread would compete with the answers, and the seconds that are told of them would be wrong.
+    There they would compete with the answers, and the seconds that are told of them would be wrong.
     """
     return backbone.device.type != "cpu"

@@ -66,6 +66,10 @@ class Request:
             "task_options": dict(self.task_options),
         }
 
+    def manner(self) -> dict[str, Any]:
+        """How the work is done, which the record leaves out, as JSON."""
+        return {"batch_size": self.batch_size, "timeout": self.timeout}
+
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Request:
         """What `record` was taken of; entries of other versions are passed over."""

@@ -23,21 +23,29 @@ from deltamem_eval.exhibits import (
     clip,
     context_record,
 )
-from deltamem_eval.files import Record, append_lines, drop_torn_line, read_lines, take_lock, write_atomic
+from deltamem_eval.files import (
+    Record,
+    append_lines,
+    drop_torn_line,
+    is_empty,
+    read_lines,
+    take_lock,
+    write_atomic,
+)
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Episode
 from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 SCHEMA_VERSION = 1
-_MADE_WITH = ("versions", "commit", "dirty", "code")  # of what a stretch of work was done with
+_MADE_WITH = ("versions", "commit", "dirty", "code", "command")  # of what a stretch of work was done with
 IDENTITY_VERSION = 1  # raise when the same identity would give other answers
 
 
 class Execution(BaseModel):
     """One stretch of work on a run. workers: whoever took part, each with the line of its device.
 
-    versions, commit, dirty, code: what it was done with, as in `RunRecord`; empty in runs from before they
-    were noted here.
+    versions, commit, dirty, code, command: what it was done with, as in `RunRecord`; batch_size, timeout: as
+    asked. Empty in runs from before they were noted here.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -48,6 +56,9 @@ class Execution(BaseModel):
     commit: str | None = None
     dirty: bool | None = None
     code: str | None = None
+    command: list[str] = []
+    batch_size: int | None = None
+    timeout: float | None = None
 
 
 class RunRecord(BaseModel):
@@ -111,6 +122,12 @@ class Sample(BaseModel):
     extras: dict[str, Any] = {}
 
 
+class Notice(BaseModel):
+    """One line of `notices.jsonl`: what held while a cell ran and its reader should know."""
+
+    text: str
+
+
 class CellRecord(BaseModel):
     """`cell.json`: what a finished cell was, and what held while it ran."""
 
@@ -135,18 +152,33 @@ SCHEMAS: Mapping[str, type[BaseModel]] = {
 class RunStore:
     """One run's folder, held by one process at a time."""
 
-    def __init__(self, path: Path, record: RunRecord, lock: IO[str], now_with: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        record: RunRecord,
+        lock: IO[str],
+        now_with: Mapping[str, Any],
+        manner: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = path
         self.record = record
         self._lock = lock
-        self._now_with = {name: now_with[name] for name in _MADE_WITH if name in now_with}
+        self._now_with = {name: now_with[name] for name in _MADE_WITH if name in now_with} | dict(
+            manner or {}
+        )
         self._execution: Execution | None = None
         self._kept: set[tuple[str, str]] | None = None  # contexts on disk; None before the file was read
 
     @classmethod
-    def open(cls, path: Path, request: Mapping[str, Any], provenance: Mapping[str, Any]) -> RunStore:
+    def open(
+        cls,
+        path: Path,
+        request: Mapping[str, Any],
+        provenance: Mapping[str, Any],
+        manner: Mapping[str, Any] | None = None,
+    ) -> RunStore:
         """Make the folder, or go on with the one that the same request made. provenance: of what works on it
-        now.
+        now. manner: of how, the further fields of `Execution`.
 
         Raises UserError, writing nothing, for a folder of another request, one that is no run, one that
         cannot be written, or one that another process holds.
@@ -155,8 +187,8 @@ class RunStore:
         if file.exists():
             same_request(path, read_run(path).request, request)
             lock = take_lock(path)
-            return cls(path, read_run(path), lock, provenance)  # as whoever held it before left it
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            return cls(path, read_run(path), lock, provenance, manner)  # as whoever held it before left it
+        if path.exists() and not (path.is_dir() and is_empty(path)):
             raise UserError(f"{path} exists and is no run: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)
@@ -167,7 +199,7 @@ class RunStore:
             write_atomic(file, record.model_dump_json(indent=2) + "\n")
         except OSError as error:
             raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
-        return cls(path, record, lock, provenance)
+        return cls(path, record, lock, provenance, manner)
 
     def note_worker(self, executor: str, worker: Mapping[str, str]) -> None:
         """Tell in `run.json`, once, that a worker takes part from now on, and with what code."""
@@ -176,7 +208,7 @@ class RunStore:
             self.record.executions.append(self._execution)
         if dict(worker) not in self._execution.workers:
             self._execution.workers.append(dict(worker))
-            write_atomic(self.path / "run.json", self.record.model_dump_json(indent=2) + "\n")
+            _replace(self.path / "run.json", self.record)
 
     def cell(self, identity: Mapping[str, Any]) -> CellStore:
         """The cell of that identity, made or gone on with.
@@ -226,7 +258,8 @@ class CellStore:
         path.mkdir(parents=True, exist_ok=True)
         self._file = path / "samples.jsonl"
         self._prompts = path / "prompts.jsonl"
-        for file in (self._file, self._prompts):
+        self._notices = path / "notices.jsonl"
+        for file in (self._file, self._prompts, self._notices):
             drop_torn_line(file)
 
     @property
@@ -272,7 +305,23 @@ class CellStore:
             samples=len(self.samples()),
             finished=now(),
         )
-        write_atomic(self.path / "cell.json", record.model_dump_json(indent=2) + "\n")
+        _replace(self.path / "cell.json", record)
+
+    def note(self, text: str) -> None:
+        """Keep a notice, so that a cell that goes on after a kill still has it."""
+        append_lines(self._notices, [Notice(text=text)])
+
+    def notices(self) -> list[str]:
+        """The notices so far, each once."""
+        return list(dict.fromkeys(notice.text for notice in read_lines(self._notices, Notice)))
+
+
+def _replace(file: Path, record: BaseModel) -> None:
+    """Raises UserError where it cannot be written."""
+    try:
+        write_atomic(file, record.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
 
 
 def read_run(path: Path) -> RunRecord:

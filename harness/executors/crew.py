@@ -258,6 +258,10 @@ def check_alike(one: Facts, other: Facts) -> None:
             raise UserError(
                 f"workers differ in {what} of {whose}: {values[0]} on {one.node}, {values[1]} on {other.node}"
             )
+    for name in sorted({*one.versions, *other.versions}):
+        pair = [facts.versions.get(name, "none") for facts in (one, other)]
+        if pair[0] != pair[1]:
+            raise UserError(f"workers differ in {name}: {pair[0]} on {one.node}, {pair[1]} on {other.node}")
 
 
 def reason_of(error: RayError) -> str:

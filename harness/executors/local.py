@@ -28,6 +28,7 @@ class LocalExecutor(AbstractContextManager["LocalExecutor"]):
     def execute(self, request: Request, out: Path, progress: Progress) -> None:
         """Run every cell of a checked request that `out` does not hold yet."""
         from deltamem_eval.provenance import device_line, provenance
+        from deltamem_eval.registry import packages_of
         from deltamem_eval.runner import cell_identity, run_cell
         from deltamem_eval.store import RunStore
 
@@ -36,8 +37,8 @@ class LocalExecutor(AbstractContextManager["LocalExecutor"]):
         job = make_job(request, task, backbone)
         backbone.system = task.system
         try_out(job.cells, job.queries, backbone)
-        told = provenance(device_line(backbone.devices))
-        store = RunStore.open(out, request.record(), told)
+        told = provenance(device_line(backbone.devices), packages_of(request.methods, request.task))
+        store = RunStore.open(out, request.record(), told, request.manner())
         try:
             for cell in job.cells:
                 identity, episodes = (

@@ -93,8 +93,10 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
 
     def _work(self, crew: Crew, job: Job, facts: Facts, out: Path, progress: Progress) -> None:
         from deltamem_eval.provenance import provenance
+        from deltamem_eval.registry import packages_of
 
-        store = RunStore.open(out, job.request.record(), provenance(facts.device))
+        told = provenance(facts.device, packages_of(job.request.methods, job.request.task))
+        store = RunStore.open(out, job.request.record(), told, job.request.manner())
 
         def runs() -> Iterator[CellRun]:
             for cell in job.cells:

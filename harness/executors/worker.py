@@ -90,9 +90,17 @@ class Worker:
         self._open = 0  # questions of the shard that are not answered
 
     def call(self, name: str, *arguments: Any) -> Any:
-        """The result of a method; a `Refusal` for a `UserError`, which crosses machines as the line it is."""
+        """The result of a method; a `Refusal` for a `UserError`, which crosses machines as the line it is.
+
+        A worker whose device is lost ends its process: what it was asked goes to another.
+        """
+        from deltamem_eval.phases import DeviceLostError
+
         try:
             return getattr(self, name)(*arguments)
+        except DeviceLostError as error:
+            print(error, flush=True)
+            os._exit(1)
         except UserError as error:
             return Refusal(platform.node(), str(error))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from deltamem_eval.errors import UserError
-from deltamem_eval.files import append_lines, drop_torn_line, read_lines, take_lock, write_atomic
+from deltamem_eval.files import append_lines, drop_torn_line, is_empty, read_lines, take_lock, write_atomic
 from deltamem_eval.profiling.request import Point
 from deltamem_eval.store import SCHEMA_VERSION, RunRecord, now, read_record, same_request
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,7 +75,7 @@ class ProfileStore:
             same_request(path, record.request, request)
             same_request(path, {"device": record.device}, {"device": fields["device"]})
             return cls(path, take_lock(path))
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if path.exists() and not (path.is_dir() and is_empty(path)):
             raise UserError(f"{path} exists and is no profile: choose another --out")
         try:
             path.mkdir(parents=True, exist_ok=True)

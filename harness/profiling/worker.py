@@ -59,7 +59,7 @@ def points_of(request: ProfileRequest, points: Sequence[Point], parts: Path) -> 
 
 
 def _failure(error: Exception) -> dict[str, Any]:
-    from deltamem_eval.backbone import is_out_of_memory
+    from deltamem_eval.phases import is_out_of_memory
 
     lines = str(error).strip().splitlines() or [""]
     out = is_out_of_memory(error) or isinstance(error, MemoryError)

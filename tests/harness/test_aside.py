@@ -86,7 +86,7 @@ def test_scoring_aside_changes_no_sample(tmp_path: Path, monkeypatch: pytest.Mon
     request = check(Request(methods=("token-write", "bm25-rag"), windows=(64,), limit=3, device="cpu"))
     found = []
     for thread in (False, True):
-        monkeypatch.setattr(runner, "scores_aside", lambda _, thread=thread: thread)
+        monkeypatch.setattr(runner, "beside_device", lambda _, thread=thread: thread)
         out = tmp_path / str(thread)
         with LocalExecutor() as executor, Display(6, quiet=True) as display:
             executor.execute(request, out, display)

@@ -1,18 +1,22 @@
 """A plug-in that raises, wherever it does, fails its own cell with the error recorded; the others go on."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
-from deltamem_eval.interface import Query
+from deltamem_eval.files import append_lines
+from deltamem_eval.interface import Answer, Query
 from deltamem_eval.methods.vanilla import Vanilla
+from deltamem_eval.phases import DeviceLostError, Gpus
 from deltamem_eval.registry import METHODS
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.session import Request, check, execute
-from deltamem_eval.store import read_cells
+from deltamem_eval.store import RunStore, read_cells, read_run
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
 from tiny import tiny_backbone
 
@@ -137,3 +141,82 @@ def test_a_score_that_is_no_number_fails_its_question(
     _, samples = read_cells(tmp_path / "run")[0]
     assert {sample.status for sample in samples} == {"failed"}
     assert {sample.error for sample in samples} == {"the task's score is no number: accuracy is nan"}
+
+
+def test_one_question_that_fails_leaves_its_batch_alone(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Picky(Vanilla):
+        name = "picky"
+        asked: ClassVar[list[int]] = []
+
+        def answer(self, queries: Sequence[Query]) -> list[Answer]:
+            self.asked.append(len(queries))
+            if any(query.id.endswith("q000") for query in queries):
+                raise RuntimeError("CUBLAS_STATUS_ALLOC_FAILED when calling it")
+            return super().answer(queries)
+
+    real = METHODS.load
+    monkeypatch.setattr(METHODS, "load", lambda name: Picky if name == "picky" else real(name))
+    run(asked(place, place / "rows.json", ("picky",)), tmp_path / "run")
+    ((_, samples),) = read_cells(tmp_path / "run")
+    assert {sample.query[-4:]: sample.status for sample in samples} == {"q000": "oom", "q001": "ok"}
+    assert Picky.asked == [2, 1, 1]
+    assert all(sample.memory_bytes for sample in samples)
+
+
+def test_a_lost_device_ends_the_run_and_the_same_command_goes_on(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy, real = breaking("answer"), METHODS.load
+    monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
+
+    def gone(_: Gpus) -> None:
+        raise DeviceLostError("cuda:0 answers no more")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Gpus, "check", gone)
+        with pytest.raises(UserError, match="cuda:0 answers no more"):
+            run(asked(place, place / "rows.json", ("toy",)), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("cell.json"))
+    assert not any(file.read_text() for file in (tmp_path / "run").rglob("samples.jsonl"))
+    run(asked(place, place / "rows.json", ("toy",)), tmp_path / "run")
+    assert read_cells(tmp_path / "run")[0][0].samples == 2
+
+
+def test_notices_outlive_a_kill(tmp_path: Path) -> None:
+    for text in ("first", "second", "first"):
+        store = RunStore.open(tmp_path / "run", {}, {})
+        store.cell({"method": "m"}).note(text)
+        store.close()
+    store = RunStore.open(tmp_path / "run", {}, {})
+    assert store.cell({"method": "m"}).notices() == ["first", "second"]
+
+
+def test_a_folder_that_a_kill_left_empty_is_begun_anew(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    for name in (".lock", ".run.json.7.tmp"):
+        (tmp_path / "run" / name).write_text("")
+    RunStore.open(tmp_path / "run", {}, {}).close()
+    assert (tmp_path / "run" / "run.json").is_file()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("")
+    with pytest.raises(UserError, match="exists and is no run"):
+        RunStore.open(tmp_path / "other", {}, {})
+
+
+def test_how_each_stretch_of_work_was_done_is_on_record(place: Path, tmp_path: Path) -> None:
+    request = replace(asked(place, place / "rows.json", ("vanilla",)), batch_size=3, timeout=60.0)
+    run(request, tmp_path / "run")
+    (stretch,) = read_run(tmp_path / "run").executions
+    assert (stretch.batch_size, stretch.timeout) == (3, 60.0)
+    assert stretch.command[0] == "deltamem-eval"
+
+
+def test_a_disk_that_is_full_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(UserError, match=r"cannot write to .*: No space left on device"):
+        append_lines(tmp_path / "lines.jsonl", [])

@@ -1,14 +1,16 @@
 """What a phase took: decoding timed after the first token, GPU peaks read and forgotten phase by phase."""
 
 import json
+from contextlib import nullcontext
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from deltamem_eval import phases
 from deltamem_eval.backbone import Request
-from deltamem_eval.phases import DecodeClock, PeakMemory
+from deltamem_eval.phases import DecodeClock, DeviceLostError, Gpus
 from tiny import tiny_backbone
 
 
@@ -45,10 +47,27 @@ def test_peaks_of_all_gpus_are_added_and_begin_anew_with_each_phase(monkeypatch:
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: peaks[str(device)])
     monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda device: peaks.update({str(device): 1}))
     devices = [torch.device(name) for name in ("cuda:0", "cuda:1", "cuda:0", "cpu")]
-    meter = PeakMemory(devices)
+    meter = Gpus(devices)
     assert meter.read("write") == {"write": 12}
     assert meter.read("answer") == {"answer": 2}
-    assert PeakMemory([torch.device("cpu")]).read("write") == {}
+    assert Gpus([torch.device("cpu")]).read("write") == {}
+
+
+@pytest.mark.parametrize(
+    ("told", "lost"),
+    [("CUDA error: an illegal memory access was encountered", True), ("CUDA error: out of memory", False)],
+)
+def test_a_gpu_that_answers_no_more_is_told_from_a_full_one(
+    told: str, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError(f"{told}\nCompile with TORCH_USE_CUDA_DSA")
+
+    monkeypatch.setattr(torch, "ones", broken)
+    assert phases.is_out_of_memory(RuntimeError(told)) is not lost
+    gpus = Gpus([torch.device("cuda:0")])
+    with pytest.raises(DeviceLostError, match=f"cuda:0 answers no more .{told}") if lost else nullcontext():
+        gpus.check()
 
 
 def test_samples_hold_what_decoding_took(tmp_path: Path) -> None:

@@ -40,3 +40,22 @@ def test_every_method_and_task_of_ours_loads_and_says_what_it_is() -> None:
 def test_a_name_close_to_a_known_one_is_suggested() -> None:
     with pytest.raises(UserError, match="did you mean multi-write"):
         METHODS.load("mutli-write")
+
+
+def test_a_name_that_is_ours_stays_ours_and_the_other_is_listed_as_unused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    group = "deltamem_eval.methods"
+    others = [EntryPoint("vanilla", "evil:X", group), EntryPoint("odd", "evil:Y", group)]
+    real = list(registry.entry_points(group=group))
+    registry._points_of.cache_clear()
+    monkeypatch.setattr(registry, "entry_points", lambda group: [*others, *real, *others])
+    try:
+        assert METHODS.load("vanilla").__module__.startswith("deltamem_eval.")
+        errors = [row.error for row in METHODS.listing() if row.name == "vanilla"]
+        assert errors[0] is None
+        assert errors[1] == "method 'vanilla' of evil:X is not used: the name is deltamem-eval's"
+        assert "odd" in METHODS.names()
+        assert registry.packages_of(["vanilla"], "embedded") == []
+    finally:
+        registry._points_of.cache_clear()
