@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltamem_eval.endpoint import KEY_VARIABLE, Endpoint, EndpointError, check_url
@@ -46,6 +47,43 @@ def test_a_failing_endpoint_is_asked_again_and_then_given_up(
         Endpoint("http://127.0.0.1:9", "m", timeout=0.2, tries=1).ask("x", 1)
     with pytest.raises(UserError, match="http or https"):
         check_url("ftp://x")
+
+
+def test_a_key_s_white_space_is_taken_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, " secret\r\n")
+    assert Endpoint(server.url, "m", tries=1).ask("hello", 7) == "yes"
+    assert server.headers[-1]["Authorization"] == "Bearer secret"
+    monkeypatch.setenv(KEY_VARIABLE, "\n")
+    assert Endpoint(server.url, "m", tries=1).ask("hello", 7) == "yes"
+    assert "Authorization" not in server.headers[-1]
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "sec\x7fret", "secrét"])
+def test_a_key_that_no_request_can_hold_is_refused_unseen(
+    key: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = Endpoint(server.url, "m")
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    for refused in (lambda: Endpoint(server.url, "m"), lambda: endpoint.ask("hello", 7)):
+        with pytest.raises(UserError, match=f"^{KEY_VARIABLE} must be a key of printable ASCII") as caught:
+            refused()
+        assert "ret" not in str(caught.value)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x/v1", "http://127.0.0.1:9/a b", "http://127.0.0.1:9/é"])
+def test_a_request_that_cannot_be_made_is_made_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    with pytest.raises(EndpointError, match=r"cannot be asked \(\w+\)$"):
+        Endpoint(url, "m", pause=1e9).ask("hello", 7)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", ["yes"]])
+def test_a_reply_without_a_text_is_an_endpoint_error(content: Any, server: Server) -> None:
+    server.reply = lambda _: (200, content)
+    with pytest.raises(EndpointError, match="ValueError: the reply holds no text"):
+        Endpoint(server.url, "m", tries=2, pause=0.0).ask("hello", 7)
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(("reply", "wanted"), [("Yes.", 1.0), ("no", 0.0), ("NO, it is not", 0.0)])
