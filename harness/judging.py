@@ -19,6 +19,7 @@ from deltamem_eval.interface import Query
 from deltamem_eval.store import RunRecord, Sample, read_cells, read_run
 from deltamem_eval.tasks.memory_agent_bench.rubrics import (
     RUBRIC_VERSION,
+    NoKeyPointsError,
     NonsenseError,
     judged_chat,
     judged_summary,
@@ -111,15 +112,19 @@ def _waiting(path: Path) -> Iterator[tuple[Path, Sample]]:
 def _verdict(
     replies: Replies, query: Query, sample: Sample, note: Callable[[str], None]
 ) -> dict[str, float] | None:
-    """The judged metrics of one answer, or None where the judge answers nonsense to the end.
+    """The judged metrics of one answer, or None where the judge answers nonsense to the end or there is
+    nothing to judge a summary by.
 
-    Raises EndpointError where it does not answer.
+    Raises EndpointError where the judge does not answer.
     """
     for attempt in range(TRIES):
         try:
             return _judged(partial(replies.ask, attempt=attempt), query, sample)
         except NonsenseError as error:
             note(f"{sample.query}: the judge's reply is no verdict ({error})")
+        except NoKeyPointsError as error:
+            note(f"{sample.query} cannot be judged: {error}")
+            break
     return None
 
 
@@ -127,11 +132,11 @@ def _judged(ask: Callable[[str, int], str], query: Query, sample: Sample) -> dic
     metadata = query.metadata
     question = str(metadata.get("question", query.prompt))
     if source_of(sample.source).prefix == "infbench_sum":
-        points = [str(point) for point in metadata.get("keypoints") or ()]
+        points = [str(point) for point in metadata.get("keypoints") or () if str(point).strip()]
         found = judged_summary(ask, query.targets, sample.answer, points)
         return {**found, "accuracy": found["judge_f1"]}
     kind, name = str(metadata.get("question_types", "")), str(metadata.get("question_ids", ""))
-    right = judged_chat(ask, question, query.targets, sample.answer, kind, name.endswith("_abs"))
+    right = judged_chat(ask, question, query.targets, sample.answer, kind, "_abs" in name)
     return {"judge_right": right, "accuracy": right}
 
 

@@ -12,7 +12,14 @@ from deltamem_eval.judging import REPLIES, judge_run
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.store import RunStore, Sample, read_cells
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
-from deltamem_eval.tasks.memory_agent_bench.rubrics import NonsenseError, judged_chat, judged_summary
+from deltamem_eval.tasks.memory_agent_bench.rubrics import (
+    NoKeyPointsError,
+    NonsenseError,
+    judged_chat,
+    judged_summary,
+)
+from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
+from deltamem_eval.tokens import Counter
 
 from judge_server import Server
 
@@ -123,6 +130,11 @@ def test_summary_verdicts_by_hand() -> None:
         judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])
 
 
+def test_a_summary_without_key_points_is_not_judged() -> None:
+    with pytest.raises(NoKeyPointsError, match="no key points"):
+        judged_summary(lambda *_: pytest.fail("asked"), ["gold"], "a", [])
+
+
 ROW = {
     "context": "['Chat Time: 2023/05/20', [{'role': 'user', 'content': 'I moved to Oslo.'}]]",
     "questions": ["Now Answer the Question: Where do I live?", "And my cat?", "And my dog?"],
@@ -135,11 +147,10 @@ ROW = {
 }
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A finished run of three answers that only a judge can score."""
-    file = tmp_path / "rows.json"
-    file.write_text(json.dumps([ROW]))
+def answered(folder: Path, row: dict, answers: tuple[str, ...], **options: str) -> Path:
+    """A finished run of a row of answers that only a judge can score. options: of task rows."""
+    file = folder / "rows.json"
+    file.write_text(json.dumps([row]))
     request = {
         "methods": ["vanilla"],
         "task": "rows",
@@ -147,11 +158,14 @@ def run(tmp_path: Path) -> Path:
         "windows": [8],
         "seeds": [0],
         "controls": False,
+        "task_options": options,
     }
-    store = RunStore.open(tmp_path / "run", request, {})
-    identity = {"method": "vanilla", "control": None, "task": "rows", "data": {}, "window": 8, "seed": 0}
-    cell = store.cell(identity | {"model": "m", "weights": "w", "dtype": "float32", "limit": None})
-    episode = episode_from_row(ROW, split="rows", index=0)
+    store = RunStore.open(folder / "run", request, {})
+    task = RowsTask(file, **options)
+    task.prepare(Counter("m", 100_000))
+    identity = {"method": "vanilla", "control": None, "task": "rows", "window": 8, "seed": 0, "model": "m"}
+    cell = store.cell(identity | {"data": task.identity(), "weights": "w", "dtype": "float32", "limit": None})
+    episode = episode_from_row(row, split="rows", index=0)
     cell.append(
         [
             Sample(
@@ -166,12 +180,18 @@ def run(tmp_path: Path) -> Path:
                 target_hash="t",
                 metrics={"accuracy": 0.0, "unjudged": 1.0},
             )
-            for query, text in zip(episode.queries, ("In Oslo now", "unknown", "Rex"), strict=True)
+            for query, text in zip(episode.queries, answers, strict=True)
         ]
     )
     cell.finish({})
     store.close()
-    return tmp_path / "run"
+    return folder / "run"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of three answers that only a judge can score."""
+    return answered(tmp_path, ROW, ("In Oslo now", "unknown", "Rex"))
 
 
 def not_ok(run: Path) -> tuple[object, object]:
@@ -211,3 +231,28 @@ def test_a_dead_judge_leaves_everything_as_it_was(run: Path, server: Server) -> 
     assert judge_run(run, Endpoint(server.url, "m", tries=2, pause=0.0), notes.append) == (0, 3)
     assert all("answered 500" in note for note in notes)
     assert not_ok(run) == (0.0, "3 unjudged")
+
+
+SUMMARY = {"context": "A tale.", "questions": ["Summarise."], "answers": [["It is told."]]}
+
+
+@pytest.mark.parametrize("keypoints", [None, [], [" "]])
+def test_a_summary_without_key_points_stays_unjudged(
+    keypoints: list[str] | None, tmp_path: Path, server: Server
+) -> None:
+    metadata = {"source": "infbench_sum_eng_shots2", "keypoints": keypoints}
+    run, notes = answered(tmp_path, {**SUMMARY, "metadata": metadata}, ("A summary.",)), []
+    assert judge_run(run, Endpoint(server.url, "m"), notes.append) == (0, 1)
+    assert notes == ["rows/0/q000 cannot be judged: its row names no key points"]
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("name", "abstains"), [("b_abs", True), ("b_abs_2", True), ("b", False)])
+def test_an_id_with_abs_in_it_is_of_a_question_without_an_answer(
+    name: str, abstains: bool, tmp_path: Path, server: Server
+) -> None:
+    metadata = {"source": "longmemeval_s*", "question_ids": [name]}
+    row = {"context": "[]", "questions": ["Where?"], "answers": [["Oslo"]], "metadata": metadata}
+    judge_run(answered(tmp_path, row, ("Oslo",)), Endpoint(server.url, "m"))
+    (asked,) = server.asked
+    assert ("cannot be answered" in asked["messages"][0]["content"]) == abstains
