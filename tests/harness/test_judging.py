@@ -215,11 +215,10 @@ def test_a_run_is_judged_once_and_nonsense_stays_unjudged(run: Path, server: Ser
     assert "no verdict" in notes[0]
     assert not_ok(run) == (pytest.approx(1 / 3), "1 unjudged")
     asked = len(server.asked)
-    assert judge_run(run, endpoint, notes.append) == (0, 1)  # from the stored replies
-    assert len(server.asked) == asked
-    assert len((run / REPLIES).read_text().splitlines()) == asked
+    assert judge_run(run, endpoint, notes.append) == (0, 1)
+    assert len(server.asked) == asked + 3  # nonsense is asked for again
     server.reply = lambda _: (200, "yes")
-    assert judge_run(run, Endpoint(server.url, "other", pause=0.0)) == (1, 0)
+    assert judge_run(run, endpoint) == (1, 0)
     assert not_ok(run) == (pytest.approx(2 / 3), "0")
     ((_, samples),) = read_cells(run)
     assert [sample.metrics["judge_right"] for sample in samples] == [1.0, 0.0, 1.0]
@@ -256,3 +255,86 @@ def test_an_id_with_abs_in_it_is_of_a_question_without_an_answer(
     judge_run(answered(tmp_path, row, ("Oslo",)), Endpoint(server.url, "m"))
     (asked,) = server.asked
     assert ("cannot be answered" in asked["messages"][0]["content"]) == abstains
+
+
+def test_the_same_judge_is_asked_the_same_thing_once(run: Path, server: Server) -> None:
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    assert len(server.asked) == 3
+    verdicts.unlink()
+    assert judge_run(run, Endpoint(server.url, "other")) == (3, 0)
+    assert len(server.asked) == 6
+
+
+def test_an_unreadable_reply_that_was_stored_before_is_asked_for_again(run: Path, server: Server) -> None:
+    judge_run(run, Endpoint(server.url, "m"))
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    file = run / REPLIES
+    file.write_text(file.read_text().replace('"reply": "yes"', '"reply": "None"'))
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    assert len(server.asked) == 6
+
+
+def test_a_damaged_file_of_replies_is_told_in_a_line(run: Path) -> None:
+    (run / REPLIES).write_text('{"key": "k"}\n')
+    with pytest.raises(UserError, match=r"^.*judge_replies\.jsonl is damaged: a line is no stored reply.*$"):
+        judge_run(run, Endpoint("http://127.0.0.1:9", "m"))
+
+
+def test_an_empty_reply_is_not_stored(run: Path, server: Server) -> None:
+    server.reply = lambda _: (200, "")
+    assert judge_run(run, Endpoint(server.url, "m", tries=1)) == (0, 3)
+    assert not (run / REPLIES).exists()
+
+
+def test_torn_last_lines_are_cut_off_before_more_is_written(run: Path, server: Server) -> None:
+    endpoint = Endpoint(server.url, "m")
+    assert judge_run(run, endpoint) == (3, 0)
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    whole = {file: file.read_text() for file in (verdicts, run / REPLIES)}
+    for file, text in whole.items():
+        file.write_text(text[:-9])
+    assert judge_run(run, endpoint) == (1, 0)
+    assert {file: file.read_text() for file in whole} == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"answers": [["Bergen"], ["no information"], ["Rex"]]}, r"with other data .*\(sha256 differ\)"),
+        ({"context": "[]"}, r"with other data .*\(sha256 differ\)"),
+    ],
+)
+def test_other_data_than_were_asked_of_are_refused(
+    changes: dict, words: str, run: Path, server: Server
+) -> None:
+    (run.parent / "rows.json").write_text(json.dumps([ROW | changes]))
+    with pytest.raises(UserError, match=words):
+        judge_run(run, Endpoint(server.url, "m"))
+    assert server.asked == []
+
+
+def test_other_acceptable_answers_than_were_asked_with_are_refused(run: Path, server: Server) -> None:
+    (file,) = run.rglob("samples.jsonl")
+    file.write_text(file.read_text().replace('"targets":["Rex"]', '"targets":["Max"]'))
+    with pytest.raises(
+        UserError, match="rows/0/q002 has other acceptable answers now than when it was asked"
+    ):
+        judge_run(run, Endpoint(server.url, "m"))
+    assert server.asked == []
+
+
+def test_what_a_model_decides_is_not_compared(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltamem_eval.tasks.memory_agent_bench.task.official_counter", lambda: None)
+    run = answered(tmp_path, ROW, ("In Oslo now", "unknown", "Rex"), protocol="official")
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    (tmp_path / "rows.json").write_text(json.dumps([ROW, ROW]))
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    with pytest.raises(UserError, match=r"\(sha256 differ\)"):
+        judge_run(run, Endpoint(server.url, "m"))
