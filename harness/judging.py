@@ -126,7 +126,7 @@ def _asked(path: Path, record: RunRecord, waiting: Sequence[tuple[CellRecord, Sa
     told = _data(task)
     for cell, _ in waiting:
         _check_data(path, cell, told)
-    queries = {
+    queries: dict[tuple[Any, str], Query] = {
         (seed, query.id): query
         for seed in (request.seeds if task.seeded else request.seeds[:1])
         for episode in task.episodes(seed, request.limit)
