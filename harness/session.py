@@ -184,14 +184,27 @@ class Job:
 
 
 def make_job(request: Request, task: Task, counter: TokenCounter) -> Job:
-    """The job of a checked request. Raises UserError where the task gives no episode."""
+    """The job of a checked request.
+
+    Raises UserError where the task gives no episode, or the same id to two episodes or questions of a seed.
+    """
     task.prepare(counter)
     seeds = list(request.seeds if task.seeded else request.seeds[:1])
     episodes = {seed: list(task.episodes(seed, request.limit)) for seed in seeds}
     if not all(episodes.values()):
         raise UserError("the task gave no episode")
+    for listed in episodes.values():
+        _check_ids(request.task_name, "episode", (episode.id for episode in listed))
+        _check_ids(request.task_name, "question", (query.id for item in listed for query in item.queries))
     grid = plan(list(request.methods), {request.task: seeds}, list(request.windows), request.controls)
     return Job(request, task, episodes, [with_adapter(cell, request) for cell in grid])
+
+
+def _check_ids(task: str, kind: str, ids: Iterable[str]) -> None:
+    """Raises UserError for an id that stands twice: samples are stored by it, and one would be lost."""
+    for name, count in Counter(ids).items():
+        if count > 1:
+            raise UserError(f"task {task} gave {count} {kind}s the id {name!r}: each must have its own")
 
 
 def make_task(request: Request) -> Task:

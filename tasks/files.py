@@ -1,14 +1,18 @@
-"""Reading of a task's JSON file."""
+"""Reading of a task's JSON file, and the checking of its texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any, NoReturn, TypeGuard
 
 from deltamem_eval.errors import UserError
+
+_HALF = re.compile(r"[\ud800-\udfff]")  # of a surrogate pair
+_ESCAPED = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def read_json(file: Path) -> tuple[Any, str]:
@@ -32,10 +36,11 @@ def read_json(file: Path) -> tuple[Any, str]:
 def parse_json(text: str, where: str) -> Any:
     """The value of a JSON text.
 
-    Raises UserError, beginning with `where`, for another text, one nested too deeply, or numbers too long.
+    Raises UserError, beginning with `where`, for another text, one nested too deeply, numbers too long, or
+    half of a surrogate pair, which JSON can escape and UTF-8 cannot hold.
     """
     try:
-        return json.loads(text)
+        value = json.loads(text)
     except RecursionError:
         raise UserError(f"{where} is nested too deeply to be read") from None
     except json.JSONDecodeError as error:
@@ -43,6 +48,25 @@ def parse_json(text: str, where: str) -> Any:
     except ValueError:  # the interpreter's limit of digits
         most = sys.get_int_max_str_digits()
         raise UserError(f"{where} holds a whole number of more than {most} digits") from None
+    if _ESCAPED.search(text) or _HALF.search(text):
+        check_texts(value, where)
+    return value
+
+
+def check_texts(value: Any, where: str) -> None:
+    """Raises UserError, naming `where` and the place, for a text in dicts and lists that is no UTF-8."""
+    left = [("", value)]
+    while left:
+        path, item = left.pop()
+        inside: list[tuple[str, Any]] = []
+        if isinstance(item, str) and (half := _HALF.search(item)):
+            place = f": {path}" if path else ""
+            raise UserError(f"{where}{place} holds {half[0]!a}, half of a surrogate pair, which is no UTF-8")
+        if isinstance(item, dict):
+            inside = [(f"{path}[{key!a}]", part) for key, held in item.items() for part in (key, held)]
+        elif isinstance(item, list):
+            inside = [(f"{path}[{index}]", held) for index, held in enumerate(item)]
+        left += reversed(inside)
 
 
 def is_text(value: Any) -> TypeGuard[str]:

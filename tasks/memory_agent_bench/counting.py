@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+_END = "<|endoftext|>"  # the official counter takes it as one token
+
 
 class O200k:
     """tiktoken's o200k_base. encoding: as tiktoken gives it."""
@@ -26,7 +28,8 @@ class O200k:
         return kept.decode("utf-8", "ignore")
 
     def _ids(self, text: str) -> list[int]:
-        ids: list[int] = self._encoding.encode(text, allowed_special={"<|endoftext|>"})
+        """Token ids of a text; other special tokens than the one that ends texts are plain text in it."""
+        ids: list[int] = self._encoding.encode(text, allowed_special={_END}, disallowed_special=())
         return ids
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.files import check_texts
 
 _UNREAD = "only texts, their sums, f-strings of texts named above and dicts of these are read; nothing is run"
 _DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)  # they run nothing when they are defined
@@ -26,7 +27,8 @@ def read_constant(file: Path, name: str) -> Any:
     """The value that the file assigns to `name`: texts and numbers, or dicts of them.
 
     Raises UserError, naming the line where there is one, for a file that is absent, not UTF-8 or not Python,
-    that assigns no such name, whose value could only be had by running it, or that changes it afterwards.
+    that assigns no such name, whose value could only be had by running it or holds a text that UTF-8 cannot,
+    or that changes it afterwards.
     """
     tree = _parse(file)
     known: dict[str, Any] = {}
@@ -37,6 +39,7 @@ def read_constant(file: Path, name: str) -> Any:
         raise UserError(f"{file} is nested too deeply to be read") from None
     if name not in known:
         raise UserError(f"{file} assigns no {name}")
+    check_texts(known[name], f"{file}: {name}")
     return known[name]
 
 

@@ -121,9 +121,9 @@ def score(
     answers: acceptable texts; nested lists are flattened, as rows of one question have them. For movie
     recommendations they are the entities that should all be recommended; catalogue: their titles, by default
     from the benchmark's file where it is found. Texts are compared as they are and parsed, the better of both
-    counting, or parsed alone where the official scorer does so. `flexible_exact_match` is ours. Raises
-    UserError for an unknown source, a reply or answers that are no texts, no answers, or a catalogue that is
-    not to be had.
+    counting, or parsed alone where the official scorer does so. `flexible_exact_match` is ours and never
+    below the official exact match. Raises UserError for an unknown source, a reply or answers that are no
+    texts, no answers, or a catalogue that is not to be had.
     """
     if not isinstance(prediction, str):
         raise UserError(f"a reply to a question of {source} must be a text, not {prediction!r}")
@@ -139,7 +139,7 @@ def score(
     if kind.prefix == "eventqa_":
         made["eventqa_recall"] = eventqa_recall(prediction, golds)
     meant = flexible(source, prediction, golds)
-    return made if meant is None else made | {FLEXIBLE: meant}
+    return made if meant is None else made | {FLEXIBLE: max(meant, made["exact_match"])}
 
 
 def _flat(answers: Any, source: str) -> Iterator[str]:

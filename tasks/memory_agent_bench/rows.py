@@ -72,7 +72,7 @@ def sources_in(path: Path) -> list[str]:
         try:
             read = parquet.read_table(path, columns=["metadata.source"]).to_pylist()
             found = [row["metadata"]["source"] for row in read]
-        except (pa.ArrowException, OSError, KeyError, TypeError):
+        except (pa.ArrowException, OSError, KeyError, TypeError, UnicodeDecodeError):
             found = [row["metadata"]["source"] for row in load_rows(path)]  # which says what is wrong
     return list(dict.fromkeys(map(str, found)))
 

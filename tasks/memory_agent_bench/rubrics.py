@@ -38,6 +38,10 @@ class NonsenseError(ValueError):
     """A judge's reply that is neither of what it was asked for."""
 
 
+class NoKeyPointsError(ValueError):
+    """A summary's row names no key points, so that its recall cannot be judged."""
+
+
 def judged_chat(
     ask: Ask, question: str, golds: Sequence[str], answer: str, kind: str, abstain: bool
 ) -> float:
@@ -60,8 +64,11 @@ def judged_summary(
 ) -> Mapping[str, float]:
     """Fluency (0 or 1), recall, precision and their F1 (0 where not fluent) of a summary.
 
-    Raises NonsenseError for a reply that holds no such JSON object, or counts more than there are.
+    keypoints: at least one; raises NoKeyPointsError without any, asking nothing. Raises NonsenseError for a
+    reply that holds no such JSON object, or counts more than there are.
     """
+    if not keypoints:
+        raise NoKeyPointsError("its row names no key points")
     fluency = _number(
         ask(
             "Is this text coherent, free of repetition and finished? Reply with a JSON object with the key "
@@ -89,7 +96,7 @@ def judged_summary(
     )
     sentences = _number(reply, "sentence_count", None)
     supported = _number(reply, "precision", sentences)
-    recall = recalled / len(keypoints) if keypoints else 0.0
+    recall = recalled / len(keypoints)
     precision = supported / sentences if sentences else 0.0
     both = recall + precision
     f1 = fluency * 2 * recall * precision / both if both else 0.0

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from deltamem_eval.endpoint import KEY_VARIABLE, Endpoint, EndpointError, check_url
@@ -11,7 +12,14 @@ from deltamem_eval.judging import REPLIES, judge_run
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.store import RunStore, Sample, read_cells
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
-from deltamem_eval.tasks.memory_agent_bench.rubrics import NonsenseError, judged_chat, judged_summary
+from deltamem_eval.tasks.memory_agent_bench.rubrics import (
+    NoKeyPointsError,
+    NonsenseError,
+    judged_chat,
+    judged_summary,
+)
+from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
+from deltamem_eval.tokens import Counter
 
 from judge_server import Server
 
@@ -46,6 +54,43 @@ def test_a_failing_endpoint_is_asked_again_and_then_given_up(
         Endpoint("http://127.0.0.1:9", "m", timeout=0.2, tries=1).ask("x", 1)
     with pytest.raises(UserError, match="http or https"):
         check_url("ftp://x")
+
+
+def test_a_key_s_white_space_is_taken_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, " secret\r\n")
+    assert Endpoint(server.url, "m", tries=1).ask("hello", 7) == "yes"
+    assert server.headers[-1]["Authorization"] == "Bearer secret"
+    monkeypatch.setenv(KEY_VARIABLE, "\n")
+    assert Endpoint(server.url, "m", tries=1).ask("hello", 7) == "yes"
+    assert "Authorization" not in server.headers[-1]
+
+
+@pytest.mark.parametrize("key", ["sec\nret", "sec\x7fret", "secrét"])
+def test_a_key_that_no_request_can_hold_is_refused_unseen(
+    key: str, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    endpoint = Endpoint(server.url, "m")
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    for refused in (lambda: Endpoint(server.url, "m"), lambda: endpoint.ask("hello", 7)):
+        with pytest.raises(UserError, match=f"^{KEY_VARIABLE} must be a key of printable ASCII") as caught:
+            refused()
+        assert "ret" not in str(caught.value)
+    assert server.asked == []
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:x/v1", "http://127.0.0.1:9/a b", "http://127.0.0.1:9/é"])
+def test_a_request_that_cannot_be_made_is_made_once(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "secret")
+    with pytest.raises(EndpointError, match=r"cannot be asked \(\w+\)$"):
+        Endpoint(url, "m", pause=1e9).ask("hello", 7)
+
+
+@pytest.mark.parametrize("content", [None, "", " \n", ["yes"]])
+def test_a_reply_without_a_text_is_an_endpoint_error(content: Any, server: Server) -> None:
+    server.reply = lambda _: (200, content)
+    with pytest.raises(EndpointError, match="ValueError: the reply holds no text"):
+        Endpoint(server.url, "m", tries=2, pause=0.0).ask("hello", 7)
+    assert len(server.asked) == 2
 
 
 @pytest.mark.parametrize(("reply", "wanted"), [("Yes.", 1.0), ("no", 0.0), ("NO, it is not", 0.0)])
@@ -85,6 +130,11 @@ def test_summary_verdicts_by_hand() -> None:
         judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])
 
 
+def test_a_summary_without_key_points_is_not_judged() -> None:
+    with pytest.raises(NoKeyPointsError, match="no key points"):
+        judged_summary(lambda *_: pytest.fail("asked"), ["gold"], "a", [])
+
+
 ROW = {
     "context": "['Chat Time: 2023/05/20', [{'role': 'user', 'content': 'I moved to Oslo.'}]]",
     "questions": ["Now Answer the Question: Where do I live?", "And my cat?", "And my dog?"],
@@ -97,11 +147,10 @@ ROW = {
 }
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Path:
-    """A finished run of three answers that only a judge can score."""
-    file = tmp_path / "rows.json"
-    file.write_text(json.dumps([ROW]))
+def answered(folder: Path, row: dict, answers: tuple[str, ...], **options: str) -> Path:
+    """A finished run of a row of answers that only a judge can score. options: of task rows."""
+    file = folder / "rows.json"
+    file.write_text(json.dumps([row]))
     request = {
         "methods": ["vanilla"],
         "task": "rows",
@@ -109,11 +158,14 @@ def run(tmp_path: Path) -> Path:
         "windows": [8],
         "seeds": [0],
         "controls": False,
+        "task_options": options,
     }
-    store = RunStore.open(tmp_path / "run", request, {})
-    identity = {"method": "vanilla", "control": None, "task": "rows", "data": {}, "window": 8, "seed": 0}
-    cell = store.cell(identity | {"model": "m", "weights": "w", "dtype": "float32", "limit": None})
-    episode = episode_from_row(ROW, split="rows", index=0)
+    store = RunStore.open(folder / "run", request, {})
+    task = RowsTask(file, **options)
+    task.prepare(Counter("m", 100_000))
+    identity = {"method": "vanilla", "control": None, "task": "rows", "window": 8, "seed": 0, "model": "m"}
+    cell = store.cell(identity | {"data": task.identity(), "weights": "w", "dtype": "float32", "limit": None})
+    episode = episode_from_row(row, split="rows", index=0)
     cell.append(
         [
             Sample(
@@ -128,12 +180,18 @@ def run(tmp_path: Path) -> Path:
                 target_hash="t",
                 metrics={"accuracy": 0.0, "unjudged": 1.0},
             )
-            for query, text in zip(episode.queries, ("In Oslo now", "unknown", "Rex"), strict=True)
+            for query, text in zip(episode.queries, answers, strict=True)
         ]
     )
     cell.finish({})
     store.close()
-    return tmp_path / "run"
+    return folder / "run"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A finished run of three answers that only a judge can score."""
+    return answered(tmp_path, ROW, ("In Oslo now", "unknown", "Rex"))
 
 
 def not_ok(run: Path) -> tuple[object, object]:
@@ -157,11 +215,10 @@ def test_a_run_is_judged_once_and_nonsense_stays_unjudged(run: Path, server: Ser
     assert "no verdict" in notes[0]
     assert not_ok(run) == (pytest.approx(1 / 3), "1 unjudged")
     asked = len(server.asked)
-    assert judge_run(run, endpoint, notes.append) == (0, 1)  # from the stored replies
-    assert len(server.asked) == asked
-    assert len((run / REPLIES).read_text().splitlines()) == asked
+    assert judge_run(run, endpoint, notes.append) == (0, 1)
+    assert len(server.asked) == asked + 3  # nonsense is asked for again
     server.reply = lambda _: (200, "yes")
-    assert judge_run(run, Endpoint(server.url, "other", pause=0.0)) == (1, 0)
+    assert judge_run(run, endpoint) == (1, 0)
     assert not_ok(run) == (pytest.approx(2 / 3), "0")
     ((_, samples),) = read_cells(run)
     assert [sample.metrics["judge_right"] for sample in samples] == [1.0, 0.0, 1.0]
@@ -173,3 +230,111 @@ def test_a_dead_judge_leaves_everything_as_it_was(run: Path, server: Server) -> 
     assert judge_run(run, Endpoint(server.url, "m", tries=2, pause=0.0), notes.append) == (0, 3)
     assert all("answered 500" in note for note in notes)
     assert not_ok(run) == (0.0, "3 unjudged")
+
+
+SUMMARY = {"context": "A tale.", "questions": ["Summarise."], "answers": [["It is told."]]}
+
+
+@pytest.mark.parametrize("keypoints", [None, [], [" "]])
+def test_a_summary_without_key_points_stays_unjudged(
+    keypoints: list[str] | None, tmp_path: Path, server: Server
+) -> None:
+    metadata = {"source": "infbench_sum_eng_shots2", "keypoints": keypoints}
+    run, notes = answered(tmp_path, {**SUMMARY, "metadata": metadata}, ("A summary.",)), []
+    assert judge_run(run, Endpoint(server.url, "m"), notes.append) == (0, 1)
+    assert notes == ["rows/0/q000 cannot be judged: its row names no key points"]
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("name", "abstains"), [("b_abs", True), ("b_abs_2", True), ("b", False)])
+def test_an_id_with_abs_in_it_is_of_a_question_without_an_answer(
+    name: str, abstains: bool, tmp_path: Path, server: Server
+) -> None:
+    metadata = {"source": "longmemeval_s*", "question_ids": [name]}
+    row = {"context": "[]", "questions": ["Where?"], "answers": [["Oslo"]], "metadata": metadata}
+    judge_run(answered(tmp_path, row, ("Oslo",)), Endpoint(server.url, "m"))
+    (asked,) = server.asked
+    assert ("cannot be answered" in asked["messages"][0]["content"]) == abstains
+
+
+def test_the_same_judge_is_asked_the_same_thing_once(run: Path, server: Server) -> None:
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    assert len(server.asked) == 3
+    verdicts.unlink()
+    assert judge_run(run, Endpoint(server.url, "other")) == (3, 0)
+    assert len(server.asked) == 6
+
+
+def test_an_unreadable_reply_that_was_stored_before_is_asked_for_again(run: Path, server: Server) -> None:
+    judge_run(run, Endpoint(server.url, "m"))
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    file = run / REPLIES
+    file.write_text(file.read_text().replace('"reply": "yes"', '"reply": "None"'))
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    assert len(server.asked) == 6
+
+
+def test_a_damaged_file_of_replies_is_told_in_a_line(run: Path) -> None:
+    (run / REPLIES).write_text('{"key": "k"}\n')
+    with pytest.raises(UserError, match=r"^.*judge_replies\.jsonl is damaged: a line is no stored reply.*$"):
+        judge_run(run, Endpoint("http://127.0.0.1:9", "m"))
+
+
+def test_an_empty_reply_is_not_stored(run: Path, server: Server) -> None:
+    server.reply = lambda _: (200, "")
+    assert judge_run(run, Endpoint(server.url, "m", tries=1)) == (0, 3)
+    assert not (run / REPLIES).exists()
+
+
+def test_torn_last_lines_are_cut_off_before_more_is_written(run: Path, server: Server) -> None:
+    endpoint = Endpoint(server.url, "m")
+    assert judge_run(run, endpoint) == (3, 0)
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    whole = {file: file.read_text() for file in (verdicts, run / REPLIES)}
+    for file, text in whole.items():
+        file.write_text(text[:-9])
+    assert judge_run(run, endpoint) == (1, 0)
+    assert {file: file.read_text() for file in whole} == whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"answers": [["Bergen"], ["no information"], ["Rex"]]}, r"with other data .*\(sha256 differ\)"),
+        ({"context": "[]"}, r"with other data .*\(sha256 differ\)"),
+    ],
+)
+def test_other_data_than_were_asked_of_are_refused(
+    changes: dict, words: str, run: Path, server: Server
+) -> None:
+    (run.parent / "rows.json").write_text(json.dumps([ROW | changes]))
+    with pytest.raises(UserError, match=words):
+        judge_run(run, Endpoint(server.url, "m"))
+    assert server.asked == []
+
+
+def test_other_acceptable_answers_than_were_asked_with_are_refused(run: Path, server: Server) -> None:
+    (file,) = run.rglob("samples.jsonl")
+    file.write_text(file.read_text().replace('"targets":["Rex"]', '"targets":["Max"]'))
+    with pytest.raises(
+        UserError, match="rows/0/q002 has other acceptable answers now than when it was asked"
+    ):
+        judge_run(run, Endpoint(server.url, "m"))
+    assert server.asked == []
+
+
+def test_what_a_model_decides_is_not_compared(
+    tmp_path: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltamem_eval.tasks.memory_agent_bench.task.official_counter", lambda: None)
+    run = answered(tmp_path, ROW, ("In Oslo now", "unknown", "Rex"), protocol="official")
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
+    (tmp_path / "rows.json").write_text(json.dumps([ROW, ROW]))
+    (verdicts,) = run.rglob("verdicts.jsonl")
+    verdicts.unlink()
+    with pytest.raises(UserError, match=r"\(sha256 differ\)"):
+        judge_run(run, Endpoint(server.url, "m"))

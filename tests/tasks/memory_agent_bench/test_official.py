@@ -223,13 +223,13 @@ def test_a_tokenizer_without_places_is_refused() -> None:
 
 def test_the_official_tokenizer_s_end(tmp_path: Path) -> None:
     ranks = {bytes([number]): number for number in range(256)}
-    bytewise = tiktoken.Encoding(
-        "bytes", pat_str=r"[\s\S]", mergeable_ranks=ranks, special_tokens={"<|endoftext|>": 256}
-    )
+    special = {"<|endoftext|>": 256, "<|endofprompt|>": 257}
+    bytewise = tiktoken.Encoding("bytes", pat_str=r"[\s\S]", mergeable_ranks=ranks, special_tokens=special)
     counter = O200k(bytewise)
     text = "Zoë ate<|endoftext|>fish"
     assert counter.length(text) == len("Zoë ate".encode()) + 1 + 4
     assert [counter.last(text, most) for most in (4, 5, 99)] == ["fish", "<|endoftext|>fish", text]
+    assert counter.length("<|endofprompt|>") == len("<|endofprompt|>")  # it is plain text
     assert counter.last("Zoë", 1) == ""  # half a character is none
     assert counter.last("Zoë", 0) == ""
 

@@ -89,6 +89,13 @@ BAD = [
     ("deep.json", b"[" * 100_000, "deep.json is nested too deeply"),
     ("deep.jsonl", b"{}\n" + b"[" * 100_000, "line 2 is nested too deeply"),
     ("long.json", b"[" + b"1" * 5000 + b"]", "holds a whole number of more than 4300 digits"),
+    (
+        "half.json",
+        b'[{"context": "\\ud83d\\ude00 \\uDBFF"}]',
+        r": \[0\]\['context'\] holds '\\udbff', half of",
+    ),
+    ("half.json", b'{"data": [{}, {"a\\udead": 1}]}', r": \['data'\]\[1\]\['a\\udead'\] holds"),
+    ("half.jsonl", b'{}\n{"questions": ["a", "\\ud83d"]}', r"line 2: \['questions'\]\[1\] holds '\\ud83d'"),
     ("long.jsonl", b"1" * 5000, "line 1 holds a whole number of more than 4300 digits"),
 ]
 
@@ -100,6 +107,15 @@ def test_files_that_cannot_be_read(name: str, content: bytes | None, words: str,
     with pytest.raises(UserError, match=words) as caught:
         load_rows(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
+
+
+def test_a_parquet_file_s_texts_must_be_utf8(tmp_path: Path) -> None:
+    half = pa.array(["\ud83d".encode("utf-8", "surrogatepass")]).view(pa.string())
+    metadata = pa.StructArray.from_arrays([half], ["source"])
+    parquet.write_table(pa.table({"context": ["a"], "metadata": metadata}), tmp_path / "rows.parquet")
+    for read in (load_rows, sources_in):
+        with pytest.raises(UserError, match="is not UTF-8 text"):
+            read(tmp_path / "rows.parquet")
 
 
 def told(**lists: object) -> dict:

@@ -141,6 +141,7 @@ UNREADABLE = [
     (source() + "BASE_TEMPLATES['eventqa'] = {}\n", "changes or uses BASE_TEMPLATES"),
     (source() + "BASE_TEMPLATES.update({})\n", "changes or uses BASE_TEMPLATES"),
     (source().replace("BASE_TEMPLATES = ", "OPENING += '!'\nBASE_TEMPLATES = "), "only texts"),
+    (r"BASE_TEMPLATES = {'ruler_qa': '\ud83d'}", r"BASE_TEMPLATES: \['ruler_qa'\] holds '\\ud83d'"),
     ("BASE_TEMPLATES = {}", "ruler_qa is missing; a newer checkout"),
     (source().replace("'eventqa'", "'event'"), "eventqa is missing"),
     (source().replace("'query'", "'ask'"), "ruler_qa: query is missing"),
