@@ -25,6 +25,8 @@ SWEEP = "sweep.json"
 SWEEP_RUNGS = tuple(
     replace(rung, updates=updates, batch=5) for rung, updates in zip(RUNGS, (120, 40), strict=True)
 )
+# MemGen's latents do harm before they help: shorter trainings favour the rate that learns to do nothing.
+SWEPT_LONGER = {"memgen": 3}
 RATES = {
     "memgen": (1e-3, 3e-3, 1e-2),
     "context2lora": (1e-3, 3e-3, 1e-2),
@@ -144,9 +146,13 @@ def _report(name: str) -> Callable[[dict[str, Any]], None]:
     return report
 
 
-def _short(encode: Callable[[str], list[int]], seed: int, in_prompt: bool = True) -> AdapterEpisodes:
+def _short(
+    name: str, encode: Callable[[str], list[int]], seed: int, in_prompt: bool = True
+) -> AdapterEpisodes:
     """The episodes of a sweep's trainings, which no other training draws."""
-    return AdapterEpisodes(encode, seed + 3, SWEEP_RUNGS[0], SWEEP_RUNGS[1:], in_prompt)
+    times = SWEPT_LONGER.get(name, 1)
+    first, *others = (replace(rung, updates=times * rung.updates) for rung in SWEEP_RUNGS)
+    return AdapterEpisodes(encode, seed + 3, first, others, in_prompt)
 
 
 def _held_out(backbone: Backbone, seed: int, in_prompt: bool = True) -> list[Example]:
@@ -163,7 +169,7 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.memgen.train import train_memgen, weaving_loss
 
     config = MemGenConfig(hidden=backbone.shape().hidden)
-    sources = _short(backbone.encode, seed), AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    sources = _short("memgen", backbone.encode, seed), AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
     held_out = _held_out(backbone, seed)
 
     def train(rate: float, whole: bool, folder: Path) -> None:
@@ -189,7 +195,10 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.context2lora.train import reading_loss, train_static
 
     rank, targets = Context2Lora.defaults["rank"], tuple(Context2Lora.defaults["targets"].split(","))
-    sources = _short(backbone.encode, seed), AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    sources = (
+        _short("context2lora", backbone.encode, seed),
+        AdapterEpisodes(backbone.encode, seed, WARM, RUNGS),
+    )
     held_out = _held_out(backbone, seed)
 
     def train(rate: float, whole: bool, folder: Path) -> None:
@@ -281,7 +290,7 @@ def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.embedded_compressor import classifier_loss, train_classifier
 
     whole_contexts = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS, in_prompt=False)
-    sources = _short(backbone.encode, seed, in_prompt=False), whole_contexts
+    sources = _short("llmlingua2", backbone.encode, seed, in_prompt=False), whole_contexts
     held_out = contexts_of(backbone, _held_out(backbone, seed, in_prompt=False))
 
     def train(rate: float, whole: bool, folder: Path) -> None:

@@ -52,7 +52,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Episode:
-    """One context, in order, and its questions."""
+    """One context, in order, and its questions. Ids of episodes and of queries are unique within a seed."""
 
     id: str
     source: str

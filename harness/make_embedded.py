@@ -22,6 +22,7 @@ from deltamem_eval.embedded_baselines import (
     MLP_UPDATES,
     SWEEP,
     SWEEP_RUNGS,
+    SWEPT_LONGER,
     train_baseline,
 )
 from deltamem_eval.methods.mlp_memory.train import KEPT_FILE, WEIGHT_FILE
@@ -95,7 +96,8 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "searched for among all others, which limits their number: it drew as many as these contexts have",
         f"tokens, {MLP_UPDATES * MLP_POSITIONS:,}, from {DATASTORE:,} positions of {_corpus(weights):,}",
         "of them, questions and all. Learning rates were chosen by short trainings (of MLP Memory",
-        f"{MLP_SWEEP_UPDATES} updates, of the others {swept_updates()} of five contexts, of both rungs)",
+        f"{MLP_SWEEP_UPDATES} updates, of MemGen {swept_updates('memgen')} and of the others "
+        f"{swept_updates('llmlingua2')} of five contexts, of both rungs)",
         "on training episodes that no other training draws, further rates being tried while the best stood",
         "at an end; so were, on others again, MLP Memory's λ",
         "and the update whose weights are kept. MemGen's trigger is not trained: it weaves at every place.",
@@ -127,9 +129,9 @@ def contexts() -> int:
     return sum(rung.updates * rung.batch for rung in (WARM, *RUNGS))
 
 
-def swept_updates() -> int:
-    """Updates of a sweep's training."""
-    return sum(rung.updates for rung in SWEEP_RUNGS)
+def swept_updates(name: str) -> int:
+    """Updates of a training in a baseline's sweep."""
+    return SWEPT_LONGER.get(name, 1) * sum(rung.updates for rung in SWEEP_RUNGS)
 
 
 def _corpus(weights: Path) -> int:
