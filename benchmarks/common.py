@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
 import sys
 import time
@@ -17,6 +18,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TextIO
 
 Rows = Callable[[], Iterable["Row"]]
+_THREADS = re.compile(r"\b\d+ threads\b")
 
 
 class Wrong(Exception):  # noqa: N818 - it names a result, not a mistake of the program
@@ -175,14 +177,22 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def to_csv(rows: Sequence[Row], machine: str) -> str:
-    """The rows as CSV, the machine in every line; numbers have five digits, no number is an empty cell."""
+    """The rows as CSV, the machine in every line, with the threads that a case names; numbers have five
+    digits, no number is an empty cell.
+    """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([*(field.name for field in fields(Row)), "machine"])
     for row in rows:
         cells = [f"{item:.5g}" if isinstance(item, float) else item for item in asdict(row).values()]
-        writer.writerow([*("" if item is None else item for item in cells), machine])
+        writer.writerow([*("" if item is None else item for item in cells), _with_threads(machine, row)])
     return stream.getvalue()
+
+
+def _with_threads(machine: str, row: Row) -> str:
+    """The machine's line for a row whose case has threads of its own."""
+    own = _THREADS.search(row.case)
+    return machine if own is None else _THREADS.sub(own[0], machine)
 
 
 def report(benchmarks: Mapping[str, Rows], machine: str) -> Outcome:

@@ -133,3 +133,12 @@ def test_a_schedule_is_never_below_the_longest_shard_or_the_even_share() -> None
     assert sweep_estimate.makespan([5, 4, 3, 3, 3], 2) == 10
     assert sweep_estimate.makespan([5, 1, 1], 8) == 5
     assert sweep_estimate.makespan([1, 2, 3], 1) == 6
+
+
+def test_a_case_with_threads_of_its_own_has_them_in_its_machine_line() -> None:
+    rows = [
+        Row("scan", f"chunked: 8 tokens{more}", "time", 1.0, 1.0, 1.0, "ms") for more in ("", ", 2 threads")
+    ]
+    lines = to_csv(rows, "CPU (2 cores), 1 threads, Linux").splitlines()
+    assert lines[1].endswith('"CPU (2 cores), 1 threads, Linux"')
+    assert lines[2].endswith('"CPU (2 cores), 2 threads, Linux"')
