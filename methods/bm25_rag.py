@@ -101,9 +101,7 @@ class Bm25Rag(MemoryMethod):
         """Indices of the passages to show."""
         if not self._texts or budget <= 0:
             return []
-        if self._index is None:
-            self._index = _Index([self._split(text) for text in self._texts])
-        ranked = self._index.rank(self._split(str(query.metadata.get("question", query.prompt))))
+        ranked = self._settle().rank(self._split(str(query.metadata.get("question", query.prompt))))
         chosen: list[int] = []
         for index in ranked:
             size = len(self._backbone.encode(self._texts[index]))
@@ -112,11 +110,19 @@ class Bm25Rag(MemoryMethod):
                 budget -= size
         return sorted(chosen) if self.options["order"] == "context" else chosen
 
+    def _settle(self) -> _Index:
+        """The index of everything written so far."""
+        if self._index is None:
+            self._index = _Index([self._split(text) for text in self._texts])
+        return self._index
+
     def _split(self, text: str) -> list[str]:
         return text.split() if self.options["words"] == "split" else _WORD.findall(text.lower())
 
     def snapshot(self) -> Snapshot:
-        """The passages; the index follows from them."""
+        """The passages; the index follows from them, and is made here so that no answer waits for it."""
+        if self._window:
+            self._settle()
         return Snapshot({}, {"texts": list(self._texts), "sizes": list(self._sizes)})
 
     def restore(self, snapshot: Snapshot) -> None:

@@ -181,7 +181,8 @@ class MemoryBank(MemoryMethod):
         return sum(self._backbone.length(text) for text in bank.rendered(indices))
 
     def snapshot(self) -> Snapshot:
-        """The turns; everything else follows from them."""
+        """The turns; everything else follows from them, and is made here so that no answer waits for it."""
+        self._settle()
         return Snapshot({}, {"turns": [list(turn) for turn in self._turns]})
 
     def restore(self, snapshot: Snapshot) -> None:
