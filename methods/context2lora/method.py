@@ -124,6 +124,7 @@ class Context2Lora(MemoryMethod):
         if key == self._settled:
             return
         if key not in self._fitted:
+            self._settled = None  # where fitting fails, the backbone has the weights of no context
             self._fitted[key] = self._fit()
             while len(self._fitted) > _KEPT:
                 del self._fitted[next(iter(self._fitted))]
