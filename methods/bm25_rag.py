@@ -52,7 +52,7 @@ class Bm25Rag(MemoryMethod):
     }
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
-        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.options import check_least, merge_options
         from deltamem_eval.methods.prompt import PromptBuilder
         from deltamem_eval.methods.window import window_size
 
@@ -63,6 +63,7 @@ class Bm25Rag(MemoryMethod):
             raise UserError(
                 f"option order of bm25-rag must be context or rank, not {self.options['order']!r}"
             )
+        check_least(self.name, self.options, {"passage_tokens": 0, "top_k": 1})
         self._backbone = backbone
         self._prompts = PromptBuilder(backbone)
         self._window = window_size(backbone, settings.window)
