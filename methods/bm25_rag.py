@@ -105,8 +105,10 @@ class Bm25Rag(MemoryMethod):
         ranked = self._settle().rank(self._split(str(query.metadata.get("question", query.prompt))))
         chosen: list[int] = []
         for index in ranked:
-            size = len(self._backbone.encode(self._texts[index]))
-            if len(chosen) < self.options["top_k"] and size <= budget:
+            if len(chosen) == self.options["top_k"]:
+                break
+            size = self._backbone.length(self._texts[index])
+            if size <= budget:
                 chosen.append(index)
                 budget -= size
         return sorted(chosen) if self.options["order"] == "context" else chosen
