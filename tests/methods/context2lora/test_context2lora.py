@@ -133,6 +133,17 @@ def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="no module named c_attn"):
         Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+    for pattern, fits in ((r".*\.(q|k|v|o)_proj", True), (r".*\.c_attn", False)):
+        text = json.dumps({**config, "target_modules": pattern})
+        (tmp_path / "fits" / "adapter_config.json").write_text(text)
+        if fits:
+            again = Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+            again.write(Chunk("some context that stands in the prompt\n", 0))
+            assert again.answer([asked("what?")])[0] == answer
+            again.close()
+            continue
+        with pytest.raises(UserError, match=r"does not fit: .*c_attn"):
+            Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
     with pytest.raises(UserError, match=r"adapter_config\.json is missing"):
         Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path)))
     with pytest.raises(UserError, match="give --adapter"):
