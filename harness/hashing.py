@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,7 @@ def hash_text(text: str) -> str:
 
 def hash_ids(ids: Sequence[int]) -> str:
     """Hash of token ids, each as four little-endian bytes."""
-    digest = hashlib.sha256()
-    for token in ids:
-        digest.update(token.to_bytes(4, "little"))
-    return digest.hexdigest()[:DIGITS]
+    return hashlib.sha256(struct.pack(f"<{len(ids)}I", *ids)).hexdigest()[:DIGITS]
 
 
 def hash_weights(folder: str | Path) -> str:

@@ -62,30 +62,40 @@ class ModelShape:
     def from_config(cls, config: Mapping[str, Any]) -> ModelShape:
         """Read the fields of a Hugging Face `config.json`.
 
-        Raises UserError where a field is missing or the family's parameters are not known to this formula.
+        A field that may be missing may be null. Raises UserError where a field is missing or is no count, or
+        the family's parameters are not known to this formula.
         """
         family = str(config.get("model_type", ""))
         if family not in FAMILIES:
             raise UserError(
                 f"model type '{family}' has no parameter formula here; known: {', '.join(sorted(FAMILIES))}"
             )
-        try:
-            hidden, heads = int(config["hidden_size"]), int(config["num_attention_heads"])
-            return cls(
-                family=family,
-                hidden=hidden,
-                layers=int(config["num_hidden_layers"]),
-                heads=heads,
-                kv_heads=int(config.get("num_key_value_heads") or heads),
-                head_dim=int(config.get("head_dim") or hidden // heads),
-                intermediate=int(config["intermediate_size"]),
-                vocab=int(config["vocab_size"]),
-                tied=bool(config.get("tie_word_embeddings", family in _TIED_BY_DEFAULT)),
-                attention_bias=bool(config.get("attention_bias", False)),
-                positions=int(config.get("max_position_embeddings", 0)),
-            )
-        except KeyError as error:
-            raise UserError(f"the model config lacks {error}; give a decoder's config.json") from error
+        hidden, heads = _count(config, "hidden_size"), _count(config, "num_attention_heads")
+        return cls(
+            family=family,
+            hidden=hidden,
+            layers=_count(config, "num_hidden_layers"),
+            heads=heads,
+            kv_heads=_count(config, "num_key_value_heads", heads),
+            head_dim=_count(config, "head_dim", max(hidden // heads, 1)),
+            intermediate=_count(config, "intermediate_size"),
+            vocab=_count(config, "vocab_size"),
+            tied=bool(config.get("tie_word_embeddings", family in _TIED_BY_DEFAULT)),
+            attention_bias=bool(config.get("attention_bias", False)),
+            positions=_count(config, "max_position_embeddings", 0),
+        )
+
+
+def _count(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """A field above 0 of a config; the default where it is missing or null. Raises UserError for others."""
+    if name not in config and default is None:
+        raise UserError(f"the model config lacks '{name}'; give a decoder's config.json")
+    value = config.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UserError(f"'{name}' of the model config must be a whole number above 0, not {value!r}")
+    return value
 
 
 def read_shape(path: Path) -> ModelShape:

@@ -52,7 +52,7 @@ class Bm25Rag(MemoryMethod):
     }
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
-        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.options import check_least, merge_options
         from deltamem_eval.methods.prompt import PromptBuilder
         from deltamem_eval.methods.window import window_size
 
@@ -63,6 +63,7 @@ class Bm25Rag(MemoryMethod):
             raise UserError(
                 f"option order of bm25-rag must be context or rank, not {self.options['order']!r}"
             )
+        check_least(self.name, self.options, {"passage_tokens": 0, "top_k": 1})
         self._backbone = backbone
         self._prompts = PromptBuilder(backbone)
         self._window = window_size(backbone, settings.window)
@@ -101,22 +102,30 @@ class Bm25Rag(MemoryMethod):
         """Indices of the passages to show."""
         if not self._texts or budget <= 0:
             return []
-        if self._index is None:
-            self._index = _Index([self._split(text) for text in self._texts])
-        ranked = self._index.rank(self._split(str(query.metadata.get("question", query.prompt))))
+        ranked = self._settle().rank(self._split(str(query.metadata.get("question", query.prompt))))
         chosen: list[int] = []
         for index in ranked:
-            size = len(self._backbone.encode(self._texts[index]))
-            if len(chosen) < self.options["top_k"] and size <= budget:
+            if len(chosen) == self.options["top_k"]:
+                break
+            size = self._backbone.length(self._texts[index])
+            if size <= budget:
                 chosen.append(index)
                 budget -= size
         return sorted(chosen) if self.options["order"] == "context" else chosen
+
+    def _settle(self) -> _Index:
+        """The index of everything written so far."""
+        if self._index is None:
+            self._index = _Index([self._split(text) for text in self._texts])
+        return self._index
 
     def _split(self, text: str) -> list[str]:
         return text.split() if self.options["words"] == "split" else _WORD.findall(text.lower())
 
     def snapshot(self) -> Snapshot:
-        """The passages; the index follows from them."""
+        """The passages; the index follows from them, and is made here so that no answer waits for it."""
+        if self._window:
+            self._settle()
         return Snapshot({}, {"texts": list(self._texts), "sizes": list(self._sizes)})
 
     def restore(self, snapshot: Snapshot) -> None:

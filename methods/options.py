@@ -25,7 +25,16 @@ def merge_options(method: str, defaults: Mapping[str, Any], given: Mapping[str, 
         default = defaults[name]
         if isinstance(default, str) and isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)  # a text that happens to be a number
+        if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
         if default is not None and type(value) is not type(default):
             raise UserError(f"option {name} of {method} must be {type(default).__name__}, not {value!r}")
         merged[name] = value
     return merged
+
+
+def check_least(owner: str, options: Mapping[str, Any], least: Mapping[str, int]) -> None:
+    """Raises UserError for an option of `owner` that is below its least value."""
+    for name, bound in least.items():
+        if options[name] < bound:
+            raise UserError(f"option {name} of {owner} must be at least {bound}, not {options[name]}")

@@ -1,13 +1,15 @@
 """The one prompt builder: every method that puts text before a question does it here.
 
 Prompts are put together from token ids, not text, so that the context's part is exactly the window and a
-prefix shared by several questions is shared to the token.
+prefix shared by several questions is shared to the token. A chat template that asks for the day is told the
+same one always, the one that Llama 3.1's template names by itself: prompts do not change overnight.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import TYPE_CHECKING
 
 from deltamem_eval.backbone import Request
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 PROMPT_VERSION = 1
 _CONTEXT, _QUESTION = "\u2060context\u2060", "\u2060question\u2060"
+_DAY = date(2024, 7, 26)
+_FORMS = "aAbBdeFHIjmMpSyY"  # of strftime
 
 
 @dataclass(frozen=True)
@@ -65,12 +69,15 @@ class PromptBuilder:
         from jinja2.exceptions import TemplateError
 
         opening = [{"role": "system", "content": system}] if system else []
+        tokenizer = self._backbone.tokenizer
         try:
-            made: str = self._backbone.tokenizer.apply_chat_template(
+            made: str = tokenizer.apply_chat_template(
                 [*opening, {"role": "user", "content": content}],
+                chat_template=on_one_day(tokenizer.get_chat_template()),
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=False,
+                date_string=_DAY.strftime("%d %b %Y"),
             )
         except TemplateError as error:
             if not system:
@@ -140,6 +147,22 @@ class PromptBuilder:
         step = max(positions // 8, 1)
         frame = len(self._backbone.encode(self._with[0]))
         return max(positions - frame - -(-need // step) * step, 0)
+
+
+def on_one_day(template: str) -> str:
+    """A chat template whose `strftime_now`, where it has one, always tells the same day, at midnight.
+
+    A macro of that name hides transformers' function. As a variable none would arrive: transformers hands
+    templates plain data alone.
+    """
+    if "strftime_now" not in template:
+        return template
+    told = ""
+    for letter in _FORMS:
+        text = _DAY.strftime(f"%{letter}")
+        told += f"|replace('%{letter}', '{text}')|replace('%-{letter}', '{text.lstrip('0') or '0'}')"
+    # The line's end belongs to the tag: what the template begins with stays the beginning of a line.
+    return f"{{%- macro strftime_now(form) %}}{{{{- form{told} }}}}{{%- endmacro %}}\n{template}"
 
 
 def to_answer(prompt: Prompt, result: Continuation, visible: str | None, context_tokens: int) -> Answer:

@@ -26,6 +26,7 @@ class SharedPrefix:
         self._window = window
         self._prompts = PromptBuilder(backbone)
         self._prefix: Prefix | None = None
+        self._visible: str | None = None  # the text of the prefill's context
 
     def clear(self) -> None:
         """Forget the prefill."""
@@ -56,10 +57,10 @@ class SharedPrefix:
             if place is not None:
                 place(1)
             self._prefix = self._backbone.prefill(ids)
+            self._visible = self._backbone.decode(context) if context else None
         prompts = [self._prompts.build(context, query) for query in queries]
         results = self._backbone.generate([prompt.request for prompt in prompts], self._prefix, place)
-        visible = self._backbone.decode(context) if context else None
         return [
-            to_answer(prompt, result, visible, len(context))
+            to_answer(prompt, result, self._visible, len(context))
             for prompt, result in zip(prompts, results, strict=True)
         ]

@@ -1,12 +1,13 @@
-"""The training loop of every trained method: resumable, logged, stopped by a loss that is not finite."""
+"""The training loop of every trained method: resumable, logged, stopped by a loss or gradient not finite."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -20,6 +21,7 @@ IGNORED = -100
 CHECKPOINT = "checkpoint.pt"
 LOG = "train_log.jsonl"
 Report = Callable[[dict[str, Any]], None]
+Losses = Tensor | Iterator[Tensor]  # a loss, or its summands, each made when it is asked for
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class TrainSettings:
     that 70 updates see a paper two or three times; of MLP Memory positions in its datastore. schedule: how
     the rate falls after the warm-up. write_length, answer_length: tokens kept of a context, its last ones,
     and of an answer. parts: an update's contexts are worked on in so many groups of like length, so that
-    short ones carry little padding; the loss is that of the whole.
+    short ones carry little padding; the loss is that of the whole. accumulate: a group's gradient is taken
+    before the next one's loss is made, so that memory holds one group; else all are held until the end.
     """
 
     steps: int = 70
@@ -46,10 +49,15 @@ class TrainSettings:
     save_every: int = 50
     parts: int = 1
     schedule: Literal["cosine", "linear"] = "cosine"
+    accumulate: bool = False
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree on; older ones know no schedule but the cosine and do not name it."""
+        """What a checkpoint must agree on; older ones know no schedule but the cosine and do not name it.
+
+        Whether gradients are accumulated changes the order of sums alone, as the number of processes does.
+        """
         values = asdict(self)
+        del values["accumulate"]
         if self.schedule == "cosine":
             del values["schedule"]
         return values
@@ -71,18 +79,34 @@ def in_parts(examples: Sequence[Example], settings: TrainSettings) -> list[tuple
     """This process's examples in groups by the length of their context, each with its share of all the
     update's answer tokens.
 
-    Shares of all groups of all processes sum to 1. Each example must have a question. Raises UserError where
-    there are fewer examples than processes.
+    Shares of all groups of all processes sum to 1, and every process has as many groups: what is shared out
+    is gathered in step. Each example must have a question. Raises UserError where there are fewer examples
+    than processes.
     """
     ordered = processes.share(sorted(examples, key=lambda item: sum(map(len, item.messages))))
-    size = max(-(-len(ordered) // settings.parts), 1)
-    groups = [list(ordered[start : start + size]) for start in range(0, len(ordered), size)]
+    least = len(examples) // processes.size()
+    size, more = max(-(-least // settings.parts), 1), len(ordered) - least
+    starts = [0, *range(size + more, len(ordered), size)]
+    groups = [list(ordered[start:end]) for start, end in pairwise([*starts, len(ordered)])]
     whole = _answer_tokens(examples, settings)
     return [(group, _answer_tokens(group, settings) / whole) for group in groups]
 
 
 def _answer_tokens(examples: Sequence[Example], settings: TrainSettings) -> int:
     return sum(min(len(answer), settings.answer_length) for item in examples for _, answer in item.questions)
+
+
+def in_turn(
+    groups: Sequence[tuple[list[Example], float]],
+    loss_of: Callable[[list[Example]], Tensor],
+    settings: TrainSettings,
+) -> Losses:
+    """The loss of groups with their shares, as `in_parts` gives them: whole, or by group to accumulate.
+
+    loss_of: the mean loss of a group.
+    """
+    losses = (share * loss_of(group) for group, share in groups)
+    return losses if settings.accumulate else torch.stack(list(losses)).sum()
 
 
 class Source(Protocol):
@@ -121,7 +145,7 @@ class Fixed:
 
 def fit(
     parameters: Sequence[nn.Parameter],
-    loss_at: Callable[[int], Tensor],
+    loss_at: Callable[[int], Losses],
     settings: TrainSettings,
     out: Path,
     identity: dict[str, Any],
@@ -131,8 +155,9 @@ def fit(
 
     loss_at: this process's part of the loss of an update, a function of the update's number alone: the parts
     of all processes sum to the loss. identity: JSON values that must be the same for a checkpoint in `out` to
-    be gone on with, by as many processes as there may be then. Raises UserError where the loss stops being
-    finite (the last good checkpoint is kept) or where the checkpoint is of other settings.
+    be gone on with, by as many processes as there may be then. Raises UserError where the loss or its
+    gradient stops being finite (the last good checkpoint is kept) or where the checkpoint is of other
+    settings.
     """
     optimiser = torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, settings))
@@ -141,16 +166,12 @@ def fit(
     done = state.resume()
     processes.copy_from_main(parameters)
     for step in range(done, settings.steps):
-        loss = loss_at(step)
-        value = float(processes.total(loss))
-        if not math.isfinite(value):
-            raise UserError(
-                f"the loss became {value} at step {step}: lower --lr; {out} keeps the last good state"
-            )
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        value = float(processes.total(_backward(loss_at(step))))
+        _check("loss", value, step, out)
         processes.sum_gradients(parameters)
         norm = float(nn.utils.clip_grad_norm_(parameters, settings.clip))
+        _check("gradient's norm", norm, step, out)
         optimiser.step()
         schedule.step()
         if not processes.is_main():
@@ -169,13 +190,30 @@ def fit(
             state.save(step + 1)
 
 
+def _backward(losses: Losses) -> Tensor:
+    """Add the gradient of a loss, or of its summands one after the other; the loss, detached."""
+    done = []
+    for loss in [losses] if isinstance(losses, Tensor) else losses:
+        loss.backward()  # type: ignore[no-untyped-call]
+        done.append(loss.detach())
+        del loss  # what is left of its graph, before the next is made
+    return torch.stack(done).sum()
+
+
+def _check(what: str, value: float, step: int, out: Path) -> None:
+    if not math.isfinite(value):
+        raise UserError(
+            f"the {what} became {value} at step {step}: lower --lr; {out} keeps the last good state"
+        )
+
+
 def rate(step: int, settings: TrainSettings) -> float:
     """Share of the peak learning rate at an update: linear warm-up, then a half cosine or a line to zero."""
     warm = max(round(settings.warmup * settings.steps), 1)
     if step < warm:
         return (step + 1) / warm
     if settings.schedule == "linear":
-        return (settings.steps - step) / (settings.steps - warm)
+        return (settings.steps - step) / max(settings.steps - warm, 1)
     return 0.5 * (1 + math.cos(math.pi * (step - warm) / max(settings.steps - warm, 1)))
 
 

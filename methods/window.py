@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from deltamem_eval.interface import Chunk
@@ -22,20 +23,31 @@ class Window:
     def __init__(self, backbone: Backbone, size: int) -> None:
         self._backbone = backbone
         self.size = size
-        self.ids: list[int] = []
+        self._held: list[int] = []  # up to twice the size: cutting at every chunk would copy all each time
         self.seen = 0
+
+    @property
+    def ids(self) -> list[int]:
+        """What is kept; a list of the caller's own."""
+        return self.last(self.size)
+
+    @ids.setter
+    def ids(self, ids: Sequence[int]) -> None:
+        self._held = list(ids)
 
     def add(self, chunk: Chunk) -> list[int]:
         """Take in a chunk; returns its ids."""
         ids = self._backbone.encode(chunk.text)
         self.seen += len(ids)
-        if self.size:
-            self.ids = (self.ids + ids)[-self.size :]
+        self._held += ids
+        if len(self._held) > 2 * self.size:
+            self._held = self.ids
         return ids
 
     def last(self, count: int) -> list[int]:
         """The last `count` ids kept."""
-        return self.ids[-count:] if count else []
+        count = min(count, self.size)
+        return self._held[-count:] if count else []
 
 
 def window_size(backbone: Backbone, window: int | None) -> int:

@@ -31,7 +31,7 @@ def train(
     ] = 8192,
     parts: Annotated[
         int | None,
-        typer.Option(help="groups of like length in which an update's contexts are padded: 1"),
+        typer.Option(help="groups of like length an update's contexts are read in, one by one in memory: 1"),
     ] = None,
     seed: Annotated[int, typer.Option(help="seed of the initialisation and the order")] = 42,
     datastore_tokens: Annotated[int | None, typer.Option(help="mlp-memory's datastore: 200,000")] = None,
@@ -55,7 +55,7 @@ def train(
     contexts and answers; its --batch counts positions (tokens) of its datastore. docs/training.md has more.
     """
     from deltamem_eval import processes
-    from deltamem_eval.backbone import load_backbone
+    from deltamem_eval.backbone import is_out_of_memory, load_backbone
     from deltamem_eval.recipes import distillation_of, settings_of, trainer_of
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
     from rich.console import Console
@@ -76,7 +76,8 @@ def train(
         )
     backbone = load_backbone(model, device, dtype)
     episodes = [episode_from_row(row, split=data.stem, index=index) for index, row in enumerate(rows)]
-    settings = replace(settings, write_length=min(write_length, backbone.positions))
+    length = min(write_length, backbone.positions)
+    settings = replace(settings, write_length=length, accumulate=settings.parts > 1)
     bar = Progress(console=Console(stderr=True), disable=not processes.is_main())
     task = bar.add_task(f"training {method}", total=settings.steps)
 
@@ -86,6 +87,10 @@ def train(
 
     try:
         trainer(backbone, episodes, settings, out, report)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UserError(f"memory ran out while training {method}: {_smaller(method)}") from error
     finally:
         if bar.live.is_started:
             bar.stop()
@@ -93,6 +98,13 @@ def train(
         for notice in backbone.notices:
             typer.echo(f"note: {notice}", err=True)
         typer.echo(f"trained weights in {out}")
+
+
+def _smaller(method: str) -> str:
+    """What makes an update of a method's training smaller."""
+    if method == "mlp-memory":
+        return "lower --batch, --blocks or --datastore-tokens"
+    return "lower --batch or --write-length, or raise --parts, up to one context a group"
 
 
 def qasper(

@@ -31,7 +31,7 @@ def fit_pairs(
     """AdamW on `pairs` (prompt ids, answer ids), loss on the answers, which are learnt whole; the last loss.
 
     batch: pairs an update. Each pair must have an answer token and fit the backbone's positions.
-    Raises FloatingPointError where the loss is not finite: the context then counts as failed.
+    Raises FloatingPointError where the loss or its gradient is not finite: the context then counts as failed.
     """
     import torch
 
@@ -46,9 +46,12 @@ def fit_pairs(
             chosen = [pairs[rng.randrange(len(pairs))] for _ in range(batch)]
             optimiser.zero_grad(set_to_none=True)
             value = _backward(backbone, chosen)
-            if not math.isfinite(value):
-                raise FloatingPointError(f"the loss of the context's adapter became {value} at step {step}")
-            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            norm = float(torch.nn.utils.clip_grad_norm_(parameters, 1.0))
+            for what, found in (("loss", value), ("gradient", norm)):
+                if not math.isfinite(found):
+                    raise FloatingPointError(
+                        f"the {what} of the context's adapter became {found} at step {step}"
+                    )
             optimiser.step()
     return value
 

@@ -59,7 +59,8 @@ class Lora:
                 raise UserError(f"no LoRA adapter in {folder}: {name} is missing")
         try:
             config = peft.PeftConfig.from_pretrained(str(place))
-            check_targets(model, tuple(config.target_modules or ()))
+            if not isinstance(config.target_modules, str):  # else a pattern, which peft matches itself
+                check_targets(model, tuple(sorted(config.target_modules or ())))
             return cls(peft.PeftModel.from_pretrained(model, str(place), is_trainable=False))
         except UserError:
             raise

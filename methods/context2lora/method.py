@@ -65,7 +65,7 @@ class Context2Lora(MemoryMethod):
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
         from deltamem_eval.methods.context2lora.lora import Lora
-        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.options import check_least, merge_options
         from deltamem_eval.methods.prompt import PromptBuilder
         from deltamem_eval.methods.shared_prefix import SharedPrefix
         from deltamem_eval.methods.window import Window, window_size
@@ -75,9 +75,7 @@ class Context2Lora(MemoryMethod):
             raise UserError(
                 f"option mode of context2lora must be static or per-context, not {self.options['mode']!r}"
             )
-        for name in _COUNTS:
-            if self.options[name] < 1:
-                raise UserError(f"option {name} of context2lora must be at least 1, not {self.options[name]}")
+        check_least(self.name, self.options, dict.fromkeys(_COUNTS, 1))
         self._backbone, self._seed = backbone, settings.seed
         self._per_context = self.options["mode"] == "per-context"
         self._prompts = PromptBuilder(backbone)
@@ -124,6 +122,7 @@ class Context2Lora(MemoryMethod):
         if key == self._settled:
             return
         if key not in self._fitted:
+            self._settled = None  # where fitting fails, the backbone has the weights of no context
             self._fitted[key] = self._fit()
             while len(self._fitted) > _KEPT:
                 del self._fitted[next(iter(self._fitted))]

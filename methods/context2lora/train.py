@@ -13,12 +13,14 @@ from deltamem_eval.methods.context2lora.lora import Lora
 from deltamem_eval.methods.packing import Tree, branch_states, embedded
 from deltamem_eval.methods.training import (
     Example,
+    Losses,
     Report,
     Source,
     TrainSettings,
     answers_loss,
     fit,
     in_parts,
+    in_turn,
 )
 from deltamem_eval.sharding import shard
 from torch import Tensor
@@ -41,10 +43,9 @@ def train_static(
     torch.manual_seed(settings.seed)
     lora = Lora.fresh(model, rank, targets)
 
-    def loss_at(step: int) -> Tensor:
+    def loss_at(step: int) -> Losses:
         groups = in_parts(source.batch(step), settings)
-        losses = [share * reading_loss(model, group, settings.answer_length) for group, share in groups]
-        return torch.stack(losses).sum()
+        return in_turn(groups, lambda group: reading_loss(model, group, settings.answer_length), settings)
 
     try:
         identity = {"lora": [rank, list(targets)], "data": source.identity()}

@@ -140,7 +140,11 @@ class DeltaMem(MemoryMethod):
         set_state(self._backbone.model, rowed)
 
     def snapshot(self) -> Snapshot:
-        """The states, the chunks not yet written, and the window."""
+        """The states, the chunks not yet written, and the window.
+
+        Those chunks are written into a state of its own here, so that no answer waits for it.
+        """
+        self._settle()
         meta = {
             "pending": [[message, list(ids)] for message, ids in self._pending],
             "window": list(self._window.ids),

@@ -31,6 +31,7 @@ from deltamem_eval.methods.delta_mem.warm_start import WarmStart, warm_start
 from deltamem_eval.methods.training import (
     CHECKPOINT,
     Example,
+    Losses,
     Report,
     Source,
     TrainSettings,
@@ -38,6 +39,7 @@ from deltamem_eval.methods.training import (
     answer_loss,
     fit,
     in_parts,
+    in_turn,
 )
 from deltamem_eval.sharding import shard
 from torch import Tensor
@@ -93,14 +95,13 @@ def open_log(file: Path) -> Iterator[Report]:
         yield lambda row: print(json.dumps(row), file=lines)
 
 
-def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:
+def loss_of(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Losses:
     """Mean cross-entropy on the answers' tokens, with every context in the state and none in the prompt.
 
-    Of several processes each returns its part of the mean.
+    Of several processes each returns its part of the mean; with settings that accumulate, in summands.
     """
     groups = in_parts(examples, settings)
-    losses = [share * _loss_of_group(model, group, settings) for group, share in groups]
-    return torch.stack(losses).sum()
+    return in_turn(groups, lambda group: _loss_of_group(model, group, settings), settings)
 
 
 def _loss_of_group(model: Any, examples: Sequence[Example], settings: TrainSettings) -> Tensor:

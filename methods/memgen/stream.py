@@ -2,6 +2,7 @@
 
 Latents are only ever appended, so the reasoner's cache stays exact; the weaver's cache holds the projected
 stream, and its queries are cropped off after each weave. A weave then costs the new tokens and the latents.
+Where layers attend to a limited span a full cache cannot be cropped, and the queries read a copy of it.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
+from deltamem_eval.attention import limited
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -60,16 +62,22 @@ class Stream:
 
     def prepare(self) -> None:
         """Bring the weaver's and the trigger's caches up to date, so that forks share that work."""
-        parts = self._parts
-        if self._unwoven:
-            read = parts.project(torch.cat(self._unwoven, 1), "prompt")[:, : -parts.config.latents]
-            with parts.acting("weaver"):
-                output = parts.model.get_decoder()(
-                    inputs_embeds=read, past_key_values=self._weaver, use_cache=True
-                )
-            self._weaver, self._unwoven = output.past_key_values, []
-        if parts.config.trigger and self._unseen:
+        self._read()
+        if self._parts.config.trigger and self._unseen:
             self._ask()
+
+    def _read(self) -> None:
+        """Bring the weaver's cache up to date."""
+        if not self._unwoven:
+            return
+        parts = self._parts
+        read = parts.project(torch.cat(self._unwoven, 1), "prompt")[:, : -parts.config.latents]
+        self._weaver, self._unwoven = self._woven(read, self._weaver).past_key_values, []
+
+    def _woven(self, read: Tensor, cache: Any) -> Any:
+        """What the weaver makes of projected embeddings [1, tokens, width] after those in its cache."""
+        with self._parts.acting("weaver"):
+            return self._parts.model.get_decoder()(inputs_embeds=read, past_key_values=cache, use_cache=True)
 
     def _ask(self) -> bool:
         parts = self._parts
@@ -85,14 +93,15 @@ class Stream:
         parts = self._parts
         if parts.config.trigger and not self._ask():
             return False
-        width = parts.config.latents
+        width, cropped = parts.config.latents, not limited(parts.model)
+        if not cropped:
+            self._read()
         new = torch.cat(self._unwoven, 1) if self._unwoven else self._nothing()
-        with parts.acting("weaver"):
-            output = parts.model.get_decoder()(
-                inputs_embeds=parts.project(new, place), past_key_values=self._weaver, use_cache=True
-            )
-        self._weaver, self._unwoven = output.past_key_values, []
-        self._weaver.crop(-width)
+        cache = self._weaver if cropped else copy.deepcopy(self._weaver)
+        output = self._woven(parts.project(new, place), cache)
+        if cropped:
+            self._weaver, self._unwoven = output.past_key_values, []
+            self._weaver.crop(-width)
         self.feed(parts.back(output.last_hidden_state[:, -width:]), real=False)
         return True
 

@@ -20,12 +20,14 @@ from deltamem_eval.methods.memgen.model import MemGenModel
 from deltamem_eval.methods.packing import Tree, branch_states, embedded
 from deltamem_eval.methods.training import (
     Example,
+    Losses,
     Report,
     Source,
     TrainSettings,
     answers_loss,
     fit,
     in_parts,
+    in_turn,
 )
 from deltamem_eval.sharding import refuse_sharding
 from torch import Tensor
@@ -53,12 +55,12 @@ def train_memgen(
     for parameter in trained:
         parameter.requires_grad_(True)
 
-    def loss_at(step: int) -> Tensor:
-        groups = in_parts(source.batch(step), settings)
-        losses = [
-            share * weaving_loss(parts, decode, group, settings.answer_length) for group, share in groups
-        ]
-        return torch.stack(losses).sum()
+    def loss_at(step: int) -> Losses:
+        return in_turn(
+            in_parts(source.batch(step), settings),
+            lambda group: weaving_loss(parts, decode, group, settings.answer_length),
+            settings,
+        )
 
     identity = {"memgen": repr(config), "data": source.identity()}
     fit(trained, loss_at, settings, out, identity, report)

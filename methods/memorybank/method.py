@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from deltamem_eval.overhead import ModelShape
 
 _CHOICES = {"summaries": ("backbone", "none"), "curve": ("paper", "code")}
+_LEAST = {"top_k": 1, "neighbour_chars": 0, "summary_tokens": 1, "session_tokens": 1}
 
 
 class MemoryBank(MemoryMethod):
@@ -64,7 +65,7 @@ class MemoryBank(MemoryMethod):
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
         from deltamem_eval.methods.memorybank.embed import make_embedder
         from deltamem_eval.methods.memorybank.summaries import Summariser
-        from deltamem_eval.methods.options import merge_options
+        from deltamem_eval.methods.options import check_least, merge_options
         from deltamem_eval.methods.prompt import PromptBuilder
         from deltamem_eval.methods.window import window_size
 
@@ -74,6 +75,7 @@ class MemoryBank(MemoryMethod):
                 raise UserError(
                     f"option {name} of memorybank must be {' or '.join(allowed)}, not {self.options[name]!r}"
                 )
+        check_least(self.name, self.options, _LEAST)
         self._backbone = backbone
         self._seed = settings.seed
         self._prompts = PromptBuilder(backbone)
@@ -181,7 +183,8 @@ class MemoryBank(MemoryMethod):
         return sum(self._backbone.length(text) for text in bank.rendered(indices))
 
     def snapshot(self) -> Snapshot:
-        """The turns; everything else follows from them."""
+        """The turns; everything else follows from them, and is made here so that no answer waits for it."""
+        self._settle()
         return Snapshot({}, {"turns": [list(turn) for turn in self._turns]})
 
     def restore(self, snapshot: Snapshot) -> None:

@@ -1,6 +1,7 @@
 """Parameter arithmetic against models built without memory, for every family."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,25 @@ def test_configs_that_are_none(content: str, words: str, tmp_path: Path) -> None
     file.write_text(content)
     with pytest.raises(UserError, match=words):
         read_shape(file)
+
+
+@pytest.mark.parametrize("value", [None, 0, -4, "many", "48", [], True, 1.5])
+@pytest.mark.parametrize("name", ["hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size"])
+def test_fields_that_are_no_counts_are_named(name: str, value: object, tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"model_type": "qwen3", **SIZES, name: value}))
+    if name == "num_key_value_heads" and value is None:
+        assert read_shape(file).kv_heads == SIZES["num_attention_heads"]
+        return
+    with pytest.raises(UserError) as raised:
+        read_shape(file)
+    shown = re.escape(repr(value))
+    assert re.fullmatch(f"'{name}' of the model config must be .* above 0, not {shown}", str(raised.value))
+
+
+def test_fields_that_may_be_missing_may_be_null() -> None:
+    config = {"model_type": "qwen3", **SIZES}
+    nulls = dict.fromkeys(("head_dim", "max_position_embeddings"))
+    assert ModelShape.from_config({**config, **nulls}) == ModelShape.from_config(config)
+    assert ModelShape.from_config(config).head_dim == 12
+    assert ModelShape.from_config(config).positions == 0

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import together
+import torch
 from deltamem_eval.cli.main import app
 from deltamem_eval.errors import UserError
 from deltamem_eval.methods.mlp_memory.config import Distillation
@@ -91,6 +92,34 @@ def test_the_command_hands_everything_on_and_says_what_was_not_tuned(tmp_path: P
     assert rates == pytest.approx([4e-4, 0.0])
     refused = CliRunner().invoke(app, [*command, "--parts", "2"])
     assert "--parts" in str(refused.exception)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("token-write", "training token-write: lower --batch or --write-length, or raise --parts"),
+        ("mlp-memory", "training mlp-memory: lower --batch, --blocks or --datastore-tokens"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_and_parts_are_accumulated(
+    method: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[TrainSettings] = []
+
+    def trainer(backbone: Any, episodes: Any, settings: TrainSettings, *_: Any, **__: Any) -> None:
+        seen.append(settings)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(TRAINERS, method, trainer)
+    monkeypatch.setattr("deltamem_eval.trainers.mlp_memory", trainer)
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in together.rows()))
+    command = ["train", method, "--model", "embedded", "--data", str(data), "--out", str(tmp_path / "out")]
+    for more in ([], ["--parts", "2"])[: 1 if method == "mlp-memory" else 2]:
+        done = CliRunner().invoke(app, [*command, "--device", "cpu", *more])
+        assert isinstance(done.exception, UserError)
+        assert f"memory ran out while {words}" in str(done.exception)
+        assert seen[-1].accumulate == bool(more)
 
 
 def test_help_says_what_a_batch_counts() -> None:

@@ -120,6 +120,21 @@ def test_shares_hold_every_example_once_and_weigh_as_their_answers(monkeypatch: 
         in_parts(batch[:2], TrainSettings())
 
 
+@pytest.mark.parametrize("parts", [1, 2, 3, 4, 9])
+@pytest.mark.parametrize("examples", [2, 3, 5, 8, 9])
+def test_processes_have_as_many_groups_and_no_group_is_empty(
+    parts: int, examples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batch = [Example(((1,) * length,), (((2,), (3,)),)) for length in range(examples)]
+    counts = []
+    for rank in range(2):
+        pretend(monkeypatch, 2, rank)
+        groups = in_parts(batch, TrainSettings(parts=parts))
+        assert all(group for group, _ in groups)
+        counts.append(len(groups))
+    assert counts[0] == counts[1] <= parts
+
+
 def test_gradients_that_one_process_lacks_are_summed_and_ones_that_all_lack_stay_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

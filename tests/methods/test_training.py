@@ -1,8 +1,21 @@
 """What every training shares: the loss of labelled tokens, whatever the architecture does to its logits."""
 
+import json
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import pytest
+import together
 import torch
-from deltamem_eval.methods.training import TrainSettings, answer_batch, answer_loss, rate
+from deltamem_eval.errors import UserError
+from deltamem_eval.methods.training import TrainSettings, answer_batch, answer_loss, fit, rate
+from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
+from deltamem_eval.trainers import TRAINERS
+from safetensors.torch import load_file
+from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 PAIRS = [([5, 6, 7], [8, 9]), ([4], [3, 2, 1]), ([9, 9, 9, 9], [1])]
@@ -50,10 +63,97 @@ def test_a_linear_schedule_falls_straight_to_nothing() -> None:
     found = [rate(step, settings) for step in range(100)]
     assert found[:11] == [rate(step, TrainSettings(steps=100, warmup=0.1)) for step in range(11)]
     assert found[10:] == pytest.approx([(100 - step) / 90 for step in range(10, 100)])
-    assert rate(0, TrainSettings(steps=1, schedule="linear")) == 1.0
+    for schedule in ("linear", "cosine"):
+        one = TrainSettings(steps=1, schedule=schedule)
+        assert [rate(step, one) for step in (0, 1)] == [1.0, 0.0 if schedule == "linear" else 1.0]
 
 
 def test_checkpoints_from_before_there_was_a_schedule_are_gone_on_with() -> None:
     assert "schedule" not in TrainSettings().identity()
     assert TrainSettings().identity()["parts"] == 1
     assert TrainSettings(schedule="linear").identity()["schedule"] == "linear"
+    assert TrainSettings(accumulate=True).identity() == TrainSettings().identity()
+
+
+def test_summands_are_gone_before_the_next_is_made_and_give_the_same(tmp_path: Path) -> None:
+    settings = TrainSettings(steps=3, lr=0.1, clip=0.5)
+    found = []
+    for accumulate in (False, True):
+        weight = nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+        seen = []
+
+        def part(number: int, weight: nn.Parameter = weight, seen: list = seen) -> torch.Tensor:
+            seen.append(None if weight.grad is None else weight.grad.clone())
+            return ((number + 1) * (weight - number) ** 2).sum() / 3
+
+        def loss_at(step: int, accumulate: bool = accumulate, part: Any = part) -> Any:
+            losses = (part(number) for number in range(2))
+            return losses if accumulate else sum(losses)
+
+        fit([weight], loss_at, settings, tmp_path / str(accumulate), {})
+        found.append(weight.detach().clone())
+        assert [grad is None for grad in seen] == ([True, False] if accumulate else [True, True]) * 3
+    torch.testing.assert_close(found[0], found[1], atol=1e-12, rtol=0)
+    logs = [(tmp_path / name / "train_log.jsonl").read_text().splitlines() for name in ("False", "True")]
+    losses = [[json.loads(line)["loss"] for line in lines] for lines in logs]
+    assert losses[0] == pytest.approx(losses[1])
+
+
+class Held:
+    """Numbers that autograd holds for backward passes now, and the most it held."""
+
+    now = most = 0
+
+    def pack(self, tensor: torch.Tensor) -> list[torch.Tensor]:
+        class Kept(list):
+            pass
+
+        kept = Kept([tensor])
+        self.now += tensor.numel()
+        self.most = max(self.most, self.now)
+        weakref.finalize(kept, self._free, tensor.numel())
+        return kept
+
+    def _free(self, count: int) -> None:
+        self.now -= count
+
+
+@contextmanager
+def saved_for_backward() -> Iterator[Held]:
+    held = Held()
+    with torch.autograd.graph.saved_tensors_hooks(held.pack, lambda kept: kept[0]):
+        yield held
+
+
+@pytest.mark.parametrize("method", ["token-write", "memgen", "context2lora"])
+def test_trainers_accumulate_to_the_same_weights_in_less_memory(method: str, tmp_path: Path) -> None:
+    weights, most = [], []
+    for accumulate in (False, True):
+        backbone, out = together.fresh(), tmp_path / str(accumulate)
+        episodes = [
+            episode_from_row(row, split="t", index=index) for index, row in enumerate(together.rows())
+        ]
+        settings = TrainSettings(
+            steps=2, batch=4, lr=1e-2, write_length=64, parts=4, accumulate=accumulate, save_every=9
+        )
+        with together.doubles(), saved_for_backward() as held:
+            TRAINERS[method](backbone, episodes, settings, out, lambda _: None)
+        (file,) = out.glob("*.safetensors")
+        weights.append(load_file(file))
+        most.append(held.most)
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-6, rtol=1e-5)
+    assert most[1] < 0.6 * most[0]
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_path: Path) -> None:
+    weight = nn.Parameter(torch.ones(2))
+
+    def loss_at(step: int) -> torch.Tensor:
+        return torch.sqrt(weight - weight).sum() if step == 2 else (weight**2).sum()
+
+    with pytest.raises(UserError, match="the gradient's norm became nan at step 2: lower --lr") as raised:
+        fit([weight], loss_at, TrainSettings(steps=4, save_every=2), tmp_path, {})
+    assert "keeps the last good state" in str(raised.value)
+    assert bool(torch.isfinite(weight).all())
+    assert torch.load(tmp_path / "checkpoint.pt")["step"] == 2
+    assert len((tmp_path / "train_log.jsonl").read_text().splitlines()) == 2

@@ -1,7 +1,8 @@
 """What launched processes do in the tests of training together, `together.py OUT METHOD...`, and its rows.
 
 Every method's trainer, each into a folder of its name; then token-write, interrupted before its third update,
-into `stopped`. A process writes how much it holds of the decoder's matrices into `held-RANK`.
+into `stopped`. A process writes how much it holds of the decoder's matrices into `held-RANK`. Several
+processes accumulate the gradients of their groups, one holds all groups until the end.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import copy
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from deltamem_eval.trainers import TRAINERS
 from tiny import tiny_backbone
 from torch.distributed.tensor import DTensor
 
-SETTINGS = TrainSettings(steps=4, batch=3, lr=1e-3, write_length=64, save_every=2)
+SETTINGS = TrainSettings(steps=4, batch=5, lr=1e-3, write_length=64, save_every=2, parts=2)
 
 
 def rows() -> list[dict[str, Any]]:
@@ -39,6 +41,11 @@ def rows() -> list[dict[str, Any]]:
         }
         for index in range(5)
     ]
+
+
+def settings() -> TrainSettings:
+    """Those of this process, or of the several that it is one of."""
+    return replace(SETTINGS, accumulate=processes.size() > 1)
 
 
 def fresh() -> Backbone:
@@ -64,7 +71,7 @@ def train_on(backbone: Backbone, name: str, out: Path) -> None:
     """Train a method on the rows."""
     episodes = [episode_from_row(row, split="t", index=index) for index, row in enumerate(rows())]
     with nullcontext() if name == "mlp-memory" else doubles():  # its datastore holds single precision
-        TRAINERS[name](backbone, episodes, SETTINGS, out, lambda _: None)
+        TRAINERS[name](backbone, episodes, settings(), out, lambda _: None)
     detach(backbone.model)
 
 
@@ -98,7 +105,7 @@ def token_write(out: Path, kind: type[Fixed]) -> None:
     episodes = [episode_from_row(row, split="t", index=index) for index, row in enumerate(rows())]
     source = kind(examples_from_rows(backbone, episodes), SETTINGS.batch, SETTINGS.seed)
     with doubles(), suppress(KeyboardInterrupt):
-        train(backbone.model, DeltaMemConfig(), source, SETTINGS, out)
+        train(backbone.model, DeltaMemConfig(), source, settings(), out)
     detach(backbone.model)
 
 

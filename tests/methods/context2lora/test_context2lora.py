@@ -1,12 +1,14 @@
 """Context2LoRA: what it fits to, that it learns it, and that the backbone is left as it was."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods.context2lora import fit
 from deltamem_eval.methods.context2lora.lora import Lora, lora_parameters
 from deltamem_eval.methods.context2lora.method import Context2Lora
 from deltamem_eval.methods.context2lora.pairs import parse_pairs
@@ -78,6 +80,37 @@ def test_a_passage_nobody_can_ask_about_is_learnt_as_text_and_reported() -> None
     method.close()
 
 
+def test_a_context_that_cannot_be_fitted_leaves_the_one_before_it_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method = per_context()
+    method.write(Chunk("word0 label: 4\n", 0))
+    snapshot = method.snapshot()
+    method.write(Chunk("word1 label: 9\n", 1))
+    monkeypatch.setattr(fit, "rate", lambda step, _: math.nan)
+    with pytest.raises(FloatingPointError, match="became nan at step 1"):
+        method.snapshot()
+    method.restore(snapshot)
+    assert method.answer([asked("word0 label:")])[0].text == "4"
+    method.close()
+
+
+def test_a_gradient_that_is_not_finite_is_no_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
+    backbone = tiny_backbone()
+    lora = Lora.fresh(backbone.model, 2, TARGETS)
+    before = lora.state()
+
+    def loss(model: object, *_: torch.Tensor) -> torch.Tensor:
+        nothing = lora.parameters()[0].sum() * 0
+        return torch.sqrt(nothing)
+
+    monkeypatch.setattr(fit, "answer_loss", loss)
+    with pytest.raises(FloatingPointError, match="gradient of the context's adapter became nan at step 0"):
+        fit.fit_pairs(backbone, lora, [((5, 6), (7,))], steps=2, batch=1, lr=1e-2, seed=0)
+    assert all(torch.equal(item, before[name]) for name, item in lora.state().items())
+    lora.remove()
+
+
 def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
     backbone = tiny_backbone()
     lora = Lora.fresh(backbone.model, 4, TARGETS)
@@ -100,6 +133,17 @@ def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="no module named c_attn"):
         Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+    for pattern, fits in ((r".*\.(q|k|v|o)_proj", True), (r".*\.c_attn", False)):
+        text = json.dumps({**config, "target_modules": pattern})
+        (tmp_path / "fits" / "adapter_config.json").write_text(text)
+        if fits:
+            again = Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
+            again.write(Chunk("some context that stands in the prompt\n", 0))
+            assert again.answer([asked("what?")])[0] == answer
+            again.close()
+            continue
+        with pytest.raises(UserError, match=r"does not fit: .*c_attn"):
+            Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))
     with pytest.raises(UserError, match=r"adapter_config\.json is missing"):
         Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path)))
     with pytest.raises(UserError, match="give --adapter"):

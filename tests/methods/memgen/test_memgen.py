@@ -1,5 +1,6 @@
 """MemGen: cached weaving equals reading everything again, training equals decoding, parts come off again."""
 
+import copy
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from deltamem_eval.attention import limited
 from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
@@ -18,7 +20,8 @@ from deltamem_eval.methods.memgen.train import places, train_memgen, weaving_los
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from deltamem_eval.methods.vanilla import Vanilla
 from deltamem_eval.shapes import find_shape
-from tiny import tiny_backbone
+from tiny import byte_tokenizer, tiny_backbone
+from transformers import AutoConfig, AutoModelForCausalLM
 
 CONFIG = MemGenConfig(hidden=48, rank=2, latents=3, most=2)
 CHUNKS = tuple(Chunk(f"{name} keeps {index}, or so.\n", index) for index, name in enumerate("abcdefgh"))
@@ -77,6 +80,62 @@ def test_a_stream_from_caches_equals_reading_everything_again(backbone: Backbone
     assert base.length == 11  # a fork leaves its origin alone
     assert trigger or all(woven)
     parts.remove()
+
+
+def sliding_backbone(family: str) -> Backbone:
+    """A random backbone whose layers, or some of them, attend to the last 12 tokens only."""
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        family,
+        hidden_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=12,
+        intermediate_size=64,
+        vocab_size=258,
+        max_position_embeddings=512,
+        initializer_range=0.3,
+        sliding_window=12,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=1,
+    )
+    if family != "mistral":
+        config.layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
+    return Backbone(AutoModelForCausalLM.from_config(config), byte_tokenizer(), "slides", "slides", 8)
+
+
+@pytest.mark.parametrize("family", ["mistral", "gemma2", "gemma3_text"])
+@pytest.mark.parametrize("trigger", [False, True])
+@torch.no_grad()
+def test_streams_longer_than_the_span_of_their_layers(family: str, trigger: bool, tmp_path: Path) -> None:
+    backbone = sliding_backbone(family)
+    assert limited(backbone.model)
+    parts = shaken(backbone, replace(CONFIG, trigger=trigger))
+    base, plain = Stream(parts), PlainStream(parts)
+    for stream in (base, plain):
+        stream.feed(parts.embed(range(20, 50)))
+        stream.prepare()
+    for _ in range(2):  # two questions share what was read
+        cached, again = base.fork(), copy.deepcopy(plain)
+        for ids, place in (([40, 41], "prompt"), ([50], "inner"), ([51, 52, 53], "inner"), ([7], None)):
+            for stream in (cached, again):
+                stream.feed(parts.embed(ids))
+            assert place is None or cached.weave(place) == again.weave(place)
+            torch.testing.assert_close(cached.logits, again.logits, atol=1e-3, rtol=1e-3)
+            assert cached.length == again.length
+    parts.save(tmp_path)
+    parts.remove()
+    found = []
+    for option in (True, False):
+        method = MemGen(backbone, MethodSettings(60, adapter=str(tmp_path), options={"cached": option}))
+        for chunk in CHUNKS:
+            method.write(chunk)
+        found.append([answer.text for answer in method.answer(QUERIES)])
+        method.close()
+    assert found[0] == found[1]
+    assert any(found[0])
 
 
 def test_answers_from_caches_are_those_without_and_differ_from_vanilla(
