@@ -6,14 +6,22 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from deltamem_eval.reports.groups import Group, accuracy_of, caption_of, controls_of, load_groups
+from deltamem_eval.reports.groups import (
+    Group,
+    accuracy_of,
+    caption_of,
+    controls_of,
+    load_groups,
+    task_cells,
+    task_columns,
+    with_task,
+)
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import averaged_bootstrap, cluster_bootstrap
 
-_COLUMNS = (
-    Column("method", "method"),
-    Column("window", "window"),
+_HEAD = (Column("method", "method"), Column("window", "window"))
+_TAIL = (
     Column("macro", "macro average % [95 %]", "percent", True),
     Column("weighted", "question-weighted average % [95 %]", "percent", True),
     Column("categories", "categories", "count"),
@@ -36,22 +44,25 @@ _FOOTNOTES = (
 
 
 def averages_table(paths: Sequence[Path]) -> Table:
-    """Both averages of every method, control and window of some runs. Raises UserError as `load_groups`."""
+    """Both averages of every method, control, window and task of some runs.
+
+    Raises UserError as `load_groups`.
+    """
     groups, records = load_groups(paths)
-    rows = tuple(_row(group) for group in groups)
+    rows = tuple(_row(group, groups) for group in groups)
     return Table(
         "Averages",
-        _COLUMNS,
+        (*_HEAD, *task_columns(groups), *_TAIL),
         rows,
         caption_of(groups, records),
         (*_FOOTNOTES, *partial_notes(paths)),
         name="averages",
-        within=("window",),
+        within=("window", *with_task(groups, ())),
         aside=controls_of(rows),
     )
 
 
-def _row(group: Group) -> tuple[Cell, ...]:
+def _row(group: Group, groups: Sequence[Group]) -> tuple[Cell, ...]:
     scores = [accuracy_of(sample) for _, sample in group.samples]
     clusters = [f"{scope}/{sample.cluster}" for scope, sample in group.samples]
     weighted = cluster_bootstrap(scores, clusters)
@@ -59,6 +70,7 @@ def _row(group: Group) -> tuple[Cell, ...]:
     return (
         Cell(group.label, runs=group.runs),
         Cell(group.window_text),
+        *task_cells(group, groups),
         macro_average(group),
         Cell(weighted.estimate, weighted.low, weighted.high, weighted.n),
         Cell(float(len(categories))),

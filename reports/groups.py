@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.table import Cell
+from deltamem_eval.reports.table import Cell, Column
 from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
 
 BREAKDOWNS = {
+    "task": "task",
     "category": "category",
     "source": "source",
     "associations": "associations",
@@ -31,8 +32,8 @@ _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter
 class Group:
     """All samples of one setting, over seeds, with what its cells recorded.
 
-    setting: what the cells' identities share. samples: each with its task, data and seed. told: what must be
-    said of the setting because another group is called the same.
+    setting: what `setting_of` says of each of its cells. samples: each with its task, data and seed. told:
+    what must be said of the setting because another group is called the same.
     """
 
     setting: dict[str, Any]
@@ -40,6 +41,11 @@ class Group:
     effective: dict[str, Any]
     told: str = ""
     runs: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task's name, as `task_of` gives it."""
+        return str(self.setting["task"])
 
     @property
     def method(self) -> str:
@@ -75,6 +81,17 @@ class Group:
         return name if self.control is None else f"{name} [{self.control}]"
 
 
+def task_of(identity: Mapping[str, Any]) -> str:
+    """The name of a cell's task; lm-eval's tasks have names of their own: "lm-eval:ifeval"."""
+    name = str(identity["task"])
+    return f"{name}:{identity['data'].get('task')}" if name == "lm-eval" else name
+
+
+def setting_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a cell's identity says how which task was answered: cells that share it are pooled."""
+    return {**{name: identity.get(name) for name in _SETTING}, "task": task_of(identity)}
+
+
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
     """The finished cells of runs, pooled over seeds; a cell that several runs hold counts once.
 
@@ -106,7 +123,7 @@ def _load(
             identity = record.identity
             if not _is_new(identity, samples, seen, path):
                 continue
-            setting = {name: identity.get(name) for name in _SETTING}
+            setting = setting_of(identity)
             scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
             found[hash_json(setting)] += [(scope, sample) for sample in samples]
             settings[hash_json(setting)] = setting, record.effective
@@ -124,7 +141,7 @@ def _load(
 
 
 def _told_apart(groups: Sequence[Group]) -> list[Group]:
-    """The groups, those of one name and window saying in what they differ."""
+    """The groups, those of one name and window saying in what they differ but for their task."""
     alike: defaultdict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         alike[group.label, group.window].append(_flat(group.setting))
@@ -136,7 +153,7 @@ def _told_apart(groups: Sequence[Group]) -> list[Group]:
 
 def _flat(setting: dict[str, Any]) -> dict[str, Any]:
     nested = {**(setting["options"] or {}), **(setting["parts"] or {})}
-    plain = {name: value for name, value in setting.items() if name not in ("options", "parts")}
+    plain = {name: value for name, value in setting.items() if name not in ("options", "parts", "task")}
     return {**plain, **nested}
 
 
@@ -172,10 +189,10 @@ def _check_once(members: Members, method: str) -> None:
         held.add(question)
 
 
-def _order(group: Group) -> tuple[int, int, str, str]:
+def _order(group: Group) -> tuple[str, int, int, str, str]:
     ranks = {"closed-book": 0, "full-context": 1}
     window = -1 if group.window is None else group.window
-    return ranks.get(group.control or "", 2), window, group.method, group.control or ""
+    return group.task, ranks.get(group.control or "", 2), window, group.method, group.control or ""
 
 
 def accuracy_of(sample: Sample) -> float:
@@ -191,19 +208,42 @@ def broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...]
     """The group's samples by their values of `by`, numbers in the order of their size."""
     found: defaultdict[tuple[str | float, ...], list[tuple[str, Sample]]] = defaultdict(list)
     for scope, sample in group.samples:
-        found[tuple(_value(sample, group.window, name) for name in by)].append((scope, sample))
+        found[tuple(_value(sample, group, name) for name in by)].append((scope, sample))
     ordered = sorted(found.items(), key=lambda item: [(isinstance(part, str), part) for part in item[0]])
     return [(tuple(_text(part) for part in values), members) for values, members in ordered]
 
 
-def _value(sample: Sample, window: int | None, name: str) -> str | float:
+def _value(sample: Sample, group: Group, name: str) -> str | float:
+    if name == "task":
+        return group.task
     if name in ("category", "source"):
         return str(getattr(sample, name))
     length = sample.extras.get("context_tokens")
     if name == "window_share":
-        return "–" if window is None or not length else window / length
+        return "–" if group.window is None or not length else group.window / length
     found = sample.extras.get(name)
     return "–" if found is None else found if isinstance(found, str) else float(found)
+
+
+def tasks_of(groups: Iterable[Group]) -> list[str]:
+    """Names of the tasks that groups are of."""
+    return sorted({group.task for group in groups})
+
+
+def with_task(groups: Iterable[Group], by: Sequence[str]) -> tuple[str, ...]:
+    """A breakdown, by the task first where the groups are of several: unlike benchmarks are not pooled."""
+    several = len(tasks_of(groups)) > 1 and "task" not in by
+    return ("task", *by) if several else tuple(by)
+
+
+def task_columns(groups: Iterable[Group]) -> tuple[Column, ...]:
+    """The column that names the task, where the groups are of several."""
+    return tuple(Column(name, BREAKDOWNS[name]) for name in with_task(groups, ()))
+
+
+def task_cells(group: Group, groups: Iterable[Group]) -> tuple[Cell, ...]:
+    """The group's cell of that column."""
+    return tuple(Cell(group.task) for _ in with_task(groups, ()))
 
 
 def _text(value: str | float) -> str:
@@ -218,8 +258,9 @@ def caption_of(groups: list[Group], records: list[CellRecord]) -> str:
     windows = sorted({group.window for group in groups if group.control is None and group.window is not None})
     models = sorted({f"{record.identity['model']} ({record.identity['dtype']})" for record in records})
     limits = sorted({str(record.identity["limit"]) for record in records if record.identity["limit"]})
+    tasks = "".join(f"tasks {', '.join(tasks_of(groups))}; " for _ in with_task(groups, ()))
     text = (
-        f"{len(questions)} questions on {len(contexts)} contexts; window "
+        f"{len(questions)} questions on {len(contexts)} contexts; {tasks}window "
         f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; "
         f"backbone {', '.join(models)}."
     )

@@ -1,4 +1,4 @@
-"""The result table turned: a line for each method and window, a column for each category or source."""
+"""The result table turned: a line for each method, window and task, a column for each category or source."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
     """Accuracy with its interval by method, window and one breakdown. Raises UserError as `summary_table`."""
     long = summary_table(paths, (by,))
     keys = [column.key for column in long.columns]
+    heads = [key for key in ("method", "window", "task") if key in keys and key != by]
     values = list(dict.fromkeys(str(row[keys.index(by)].value) for row in long.rows))
-    lines: dict[tuple[str, str], dict[str, Cell]] = {}
+    lines: dict[tuple[str, ...], dict[str, Cell]] = {}
     for row in long.rows:
         named = dict(zip(keys, row, strict=True))
-        line = lines.setdefault((str(named["method"].value), str(named["window"].value)), {})
+        line = lines.setdefault(tuple(str(named[key].value) for key in heads), {})
         line[str(named[by].value)] = replace(named["accuracy"], mark=_mark(named))
     columns = (
-        Column("method", "method"),
-        Column("window", "window"),
+        *(Column(key, key) for key in heads),
         *(Column(value, f"{value} % [95 %]", "percent", True) for value in values),
     )
     rows = tuple(
-        (Cell(method), Cell(window), *(line.get(value, Cell(None)) for value in values))
-        for (method, window), line in lines.items()
+        (*map(Cell, names), *(line.get(value, Cell(None)) for value in values))
+        for names, line in lines.items()
     )
     return Table(
         f"Accuracy by {BREAKDOWNS[by]}",
@@ -44,7 +44,7 @@ def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
         long.caption,
         (long.footnotes[0], _NOTE, *partial_notes(paths)),
         name=f"accuracy-by-{by.replace('_', '-')}",
-        within=("window",),
+        within=tuple(heads[1:]),
         aside=controls_of(rows),
     )
 

@@ -18,6 +18,7 @@ from deltamem_eval.reports.groups import (
     controls_of,
     key_of,
     load_groups,
+    with_task,
 )
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
@@ -52,7 +53,7 @@ Pairs = dict[tuple[str, str], float]
 
 
 def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> Table:
-    """Method × window × what `by` names (keys of BREAKDOWNS), controls first.
+    """Method × window × what `by` names (keys of BREAKDOWNS), controls first; of several tasks by task too.
 
     Raises UserError for runs without a finished cell and for an unknown breakdown.
     """
@@ -60,13 +61,12 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
     if unknown:
         raise UserError(f"no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
     groups, records = load_groups(paths)
+    by = with_task(groups, by)
     parts = []
     for group in groups:
         closed = _scores(_beside(group, groups, "closed-book", 0))
         vanilla = _scores(_vanilla_beside(group, groups))
-        parts += [
-            (group, values, members, closed, vanilla) for values, members in broken_down(group, tuple(by))
-        ]
+        parts += [(group, values, members, closed, vanilla) for values, members in broken_down(group, by)]
     p_values = _adjusted([_p_value(members, vanilla) for _, _, members, _, vanilla in parts])
     rows = [_row(*part, p) for part, p in zip(parts, p_values, strict=True)]
     columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
@@ -87,10 +87,12 @@ def _scores(groups: Iterable[Group]) -> Pairs:
 
 
 def _beside(group: Group, groups: Sequence[Group], control: str | None, window: int | None) -> list[Group]:
-    """Vanilla's groups on the same backbone with that control and window."""
-    wanted = ("vanilla", control, window, group.backbone)
+    """Vanilla's groups on the same task and backbone with that control and window."""
+    wanted = ("vanilla", control, window, group.task, group.backbone)
     return [
-        other for other in groups if (other.method, other.control, other.window, other.backbone) == wanted
+        other
+        for other in groups
+        if (other.method, other.control, other.window, other.task, other.backbone) == wanted
     ]
 
 

@@ -26,7 +26,7 @@ from deltamem_eval.reports.compare.pairing import (
 )
 from deltamem_eval.reports.compare.rows import Key, Row, listed, name_of, rows_of
 from deltamem_eval.reports.compare.selection import match
-from deltamem_eval.reports.groups import load_groups
+from deltamem_eval.reports.groups import Group, load_groups, with_task
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.store import RunRecord, read_contexts, read_run
 
@@ -55,7 +55,7 @@ class Comparison:
 class _Side:
     record: RunRecord
     identities: list[dict[str, Any]]
-    rows: dict[Key, Row]
+    groups: list[Group]
     wordings: Wordings
 
 
@@ -75,8 +75,9 @@ def compare(
     runs that share no row, and, unless unpaired, for runs that did not see the same questions or, with
     nothing to explain it, not the same prompts.
     """
-    first, second = _side(a, by), _side(b, by)
-    matched = match(first.rows, second.rows, *choices)
+    first, second = _side(a), _side(b)
+    by = _breakdown(first.groups, second.groups, by)
+    matched = match(rows_of(first.groups, by), rows_of(second.groups, by), *choices)
     partial = partial_notes((a,) if a == b else (a, b))
     found = []
     if not unpaired:
@@ -95,17 +96,22 @@ def compare(
         *_record_notes(first.record, second.record),
         *partial,
     )
-    return Comparison(a, b, tuple(by), not unpaired, seed, tuple(adjusted(found)), notes)
+    return Comparison(a, b, by, not unpaired, seed, tuple(adjusted(found)), notes)
 
 
-def _side(path: Path, by: Sequence[str]) -> _Side:
+def _breakdown(a: Sequence[Group], b: Sequence[Group], by: Sequence[str]) -> tuple[str, ...]:
+    """The breakdown of either side, by the task too where a side holds several."""
+    return with_task(b, with_task(a, by))
+
+
+def _side(path: Path) -> _Side:
     record = read_run(path)
     groups, cells = load_groups([path])
     wordings = {
         key: asked.prompt.head + (f" […] {asked.prompt.tail}" if asked.prompt.cut else "")
         for key, asked in read_contexts(path).items()
     }
-    return _Side(record, [cell.identity for cell in cells], rows_of(groups, by), wordings)
+    return _Side(record, [cell.identity for cell in cells], groups, wordings)
 
 
 def _checked_pairs(

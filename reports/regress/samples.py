@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.groups import Group, accuracy_of
+from deltamem_eval.reports.groups import Group, accuracy_of, task_of
 from deltamem_eval.store import CellRecord, RunRecord, Sample
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -61,7 +61,10 @@ class Scope(BaseModel):
 
 
 class Setting(BaseModel):
-    """One setting's numbers on one scope: by context and question, or by context alone (digests, bytes)."""
+    """One setting's numbers on one scope: by context and question, or by context alone (digests, bytes).
+
+    setting: but for the task, which the scope names.
+    """
 
     model_config = ConfigDict(extra="forbid")
     scope: str
@@ -193,7 +196,7 @@ def _setting(group: Group, scope: Scope, found: Mapping[str, list[Sample]]) -> S
         )
     return Setting(
         scope=scope.scope,
-        setting=group.setting,
+        setting={name: value for name, value in group.setting.items() if name != "task"},
         effective={name: group.effective[name] for name in ("label", "overhead") if name in group.effective},
         told=group.told,
         scores=[[accuracy_of(sample) for sample in samples] for samples in held],
@@ -231,8 +234,10 @@ def read_stored(file: Path) -> Stored:
             samples = _samples(scopes[setting.scope], setting)
         except (KeyError, ValueError):
             raise UserError(f"{file} is damaged: the numbers of {setting.scope} do not fit it") from None
-        key = hash_json(setting.setting)
-        group = joined.get(key, Group(setting.setting, (), setting.effective, setting.told))
+        scope = scopes[setting.scope]
+        own = {**setting.setting, "task": task_of({"task": scope.task, "data": scope.data})}
+        key = hash_json(own)
+        group = joined.get(key, Group(own, (), setting.effective, setting.told))
         joined[key] = replace(group, samples=group.samples + samples)
     return Stored(header, tuple(scopes.values()), tuple(joined.values()))
 
