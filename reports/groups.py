@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -24,6 +24,7 @@ BREAKDOWNS = {
     "question_types": "question type",
     "window_share": "window / context",
 }
+UNJUDGED = "unjudged"
 Members = list[tuple[str, Sample]]
 _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
 
@@ -95,8 +96,9 @@ def setting_of(identity: Mapping[str, Any]) -> dict[str, Any]:
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
     """The finished cells of runs, pooled over seeds; a cell that several runs hold counts once.
 
-    Files that did not change since the last call are not read again. Raises UserError where there is no
-    finished cell, and where runs answered the same cell differently.
+    Of a cell that was judged in one run and less, or not, in another the judged one counts. Files that did
+    not change since the last call are not read again. Raises UserError where there is no finished cell, and
+    where runs answered the same cell, or had it judged, differently.
     """
     groups, records = _load(tuple(paths), tuple(stamp for path in paths for stamp in _stamps(path)))
     return list(groups), list(records)
@@ -116,19 +118,15 @@ def _load(
     found: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
     settings: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     records: list[CellRecord] = []
-    seen: dict[str, str] = {}
     runs: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        for record, samples in read_cells(path):
-            identity = record.identity
-            if not _is_new(identity, samples, seen, path):
-                continue
-            setting = setting_of(identity)
-            scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
-            found[hash_json(setting)] += [(scope, sample) for sample in samples]
-            settings[hash_json(setting)] = setting, record.effective
-            runs[hash_json(setting)].append(f"{path.name}/{cell_hash(identity)}")
-            records.append(record)
+    for name, (path, record, samples) in _cells(paths).items():
+        identity = record.identity
+        setting = setting_of(identity)
+        scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
+        found[hash_json(setting)] += [(scope, sample) for sample in samples]
+        settings[hash_json(setting)] = setting, record.effective
+        runs[hash_json(setting)].append(f"{path.name}/{name}")
+        records.append(record)
     for key, members in found.items():
         _check_once(members, str(settings[key][0]["method"]))
     if not found:
@@ -162,15 +160,31 @@ def _difference_of(own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
     return f" ({', '.join(f'{name}={own[name]}' for name in names)})" if names else ""
 
 
-def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str], path: Path) -> bool:
-    """Note the cell; False where another run had the same cell with the same answers."""
-    cell = cell_hash(identity)
-    answers = hash_json([[sample.query, sample.status, sample.answer] for sample in samples])
-    known = seen.get(cell)
-    if known not in (None, answers):
-        raise UserError(f"{path} answered cell {cell} unlike a run before it: report them apart")
-    seen[cell] = answers
-    return known is None
+_Cell = tuple[Path, CellRecord, list[Sample]]
+
+
+def _cells(paths: Sequence[Path]) -> dict[str, _Cell]:
+    """The cells of runs by hash, each once, in the order in which they are met."""
+    found: dict[str, _Cell] = {}
+    for path in paths:
+        for record, samples in read_cells(path):
+            name, cell = cell_hash(record.identity), (path, record, samples)
+            found[name] = _more_judged(name, found[name], cell) if name in found else cell
+    return found
+
+
+def _more_judged(name: str, known: _Cell, other: _Cell) -> _Cell:
+    """Of two runs' same cell the one that leaves fewer answers unjudged, the first of equals."""
+    first, second = ([(one.query, one.status, one.answer) for one in cell[2]] for cell in (known, other))
+    if first != second:
+        raise UserError(f"{other[0]} answered cell {name} unlike a run before it: report them apart")
+    judges = [[judge_of(sample) for sample in cell[2]] for cell in (known, other)]
+    for before, now in zip(*judges, strict=True):
+        if UNJUDGED not in (before, now) and before != now:
+            raise UserError(
+                f"{other[0]} had cell {name} judged by {now}, a run before it by {before}: report them apart"
+            )
+    return other if judges[1].count(UNJUDGED) < judges[0].count(UNJUDGED) else known
 
 
 def _check_once(members: Members, method: str) -> None:
@@ -198,6 +212,31 @@ def _order(group: Group) -> tuple[str, int, int, str, str]:
 def accuracy_of(sample: Sample) -> float:
     """The sample's accuracy; whatever did not end well counts as wrong."""
     return sample.metrics.get("accuracy", 0.0) if sample.status == "ok" else 0.0
+
+
+def judge_of(sample: Sample) -> str | None:
+    """Who scored an answer that a language model is to judge, UNJUDGED where none has; None for any other
+    answer, and for what did not end well, which counts as wrong with any judge.
+    """
+    if sample.status != "ok":
+        return None
+    return UNJUDGED if sample.metrics.get("unjudged") else sample.judge
+
+
+def judges_line(samples: Iterable[Sample]) -> str:
+    """A sentence that names every judge of some samples, after a space; nothing where there is none."""
+    judges = {judge_of(sample) for sample in samples} - {None, UNJUDGED}
+    return f" Judged by {', '.join(sorted(map(str, judges)))}." if judges else ""
+
+
+def unlike_judges(pairs: Iterable[tuple[Sample, Sample]], sides: tuple[str, str] = ("A", "B")) -> list[str]:
+    """In what the judges of paired answers differ, as one text for each two; empty where they do not."""
+    found = Counter((judge_of(a), judge_of(b)) for a, b in pairs if a.status == b.status == "ok")
+    return [
+        f"{a or 'no judge needed'} in {sides[0]}, {b or 'no judge needed'} in {sides[1]} ({count} questions)"
+        for (a, b), count in sorted(found.items(), key=str)
+        if a != b
+    ]
 
 
 def key_of(scope: str, sample: Sample) -> tuple[str, str]:
@@ -264,6 +303,7 @@ def caption_of(groups: list[Group], records: list[CellRecord]) -> str:
         f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; "
         f"backbone {', '.join(models)}."
     )
+    text += judges_line(sample for group in groups for _, sample in group.samples)
     return text + (f" Limited to {', '.join(limits)} episodes a category." if limits else "")
 
 
