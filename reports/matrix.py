@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from deltamem_eval.reports.groups import BREAKDOWNS, controls_of
+from deltamem_eval.reports.averages import unjudged_notes
+from deltamem_eval.reports.groups import BREAKDOWNS, controls_of, load_groups
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
@@ -14,7 +15,7 @@ from deltamem_eval.reports.unfinished import partial_notes
 ALPHA = 0.05
 _NOTE = (
     f"▲, ▼: above or below vanilla at the same window, p < {ALPHA} by the sign-flip test over contexts, "
-    "Holm-adjusted over this table's cells."
+    "Holm-adjusted over this table's cells in which anything differs."
 )
 
 
@@ -42,7 +43,7 @@ def matrix_table(paths: Sequence[Path], by: str = "category") -> Table:
         columns,
         rows,
         long.caption,
-        (long.footnotes[0], _NOTE, *partial_notes(paths)),
+        (long.footnotes[0], _NOTE, *unjudged_notes(load_groups(paths)[0]), *partial_notes(paths)),
         name=f"accuracy-by-{by.replace('_', '-')}",
         within=tuple(heads[1:]),
         aside=controls_of(rows),
