@@ -69,7 +69,8 @@ def read_baseline(path: Path, by: Sequence[str] | None = None) -> Baseline:
         note = (
             f"{path.name} has no samples beside it ({file}): rows are compared by their intervals, unpaired, "
             "a quarter of an interval's width standing for its standard error; whether questions and prompts "
-            "are the same and which flipped is not known. --update stores them."
+            "are the same and which flipped is not known, so that only the statistical rule and added "
+            "parameters are held to anything. --update stores them."
         )
         return Baseline(path, names, lines=lines, notes=(note,))
     stored = read_stored(file)

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.groups import Group, accuracy_of, task_of
+from deltamem_eval.reports.groups import UNJUDGED, Group, accuracy_of, judge_of, task_of
 from deltamem_eval.store import CellRecord, RunRecord, Sample
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -63,7 +63,7 @@ class Scope(BaseModel):
 class Setting(BaseModel):
     """One setting's numbers on one scope: by context and question, or by context alone (digests, bytes).
 
-    setting: but for the task, which the scope names.
+    setting: but for the task, which the scope names. judges: by question, as `judge_of`, where not None.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -73,6 +73,7 @@ class Setting(BaseModel):
     told: str = ""
     scores: list[list[float]]
     statuses: dict[str, str] = {}
+    judges: dict[str, str] = {}
     prompts: list[str]
     prompt_tokens: list[list[int]]
     memory_bytes: list[int]
@@ -203,9 +204,13 @@ def _setting(group: Group, scope: Scope, found: Mapping[str, list[Sample]]) -> S
         statuses={
             sample.query: sample.status for samples in held for sample in samples if sample.status != "ok"
         },
+        judges={sample.query: judge for samples in held for sample in samples if (judge := judge_of(sample))},
         prompts=[_digest(samples) for samples in held],
         prompt_tokens=[[sample.prompt_tokens for sample in samples] for samples in held],
-        memory_bytes=[max(sum(sample.memory_bytes.values()) for sample in samples) for samples in held],
+        memory_bytes=[
+            max((sum(sample.memory_bytes.values()) for sample in samples if sample.status == "ok"), default=0)
+            for samples in held
+        ],
     )
 
 
@@ -267,6 +272,7 @@ def _samples(scope: Scope, setting: Setting) -> tuple[tuple[str, Sample], ...]:
         for query, target, score, count, more in zip(
             context.queries, context.targets, scores, tokens, extras, strict=True
         ):
+            judge = setting.judges.get(query)
             sample = Sample(
                 episode=context.episode,
                 query=query,
@@ -275,12 +281,12 @@ def _samples(scope: Scope, setting: Setting) -> tuple[tuple[str, Sample], ...]:
                 cluster=context.cluster,
                 status=setting.statuses.get(query, "ok"),
                 targets=[],
-                metrics={"accuracy": score},
+                metrics={"accuracy": score} | ({"unjudged": 1.0} if judge == UNJUDGED else {}),
                 prompt_hash=prompt,
                 target_hash=target,
                 prompt_tokens=count,
                 memory_bytes={"stored": held},
                 extras=more,
             )
-            found.append((scope.scope, sample))
+            found.append((scope.scope, sample.with_judge(judge)))
     return tuple(found)
