@@ -111,6 +111,7 @@ def flips_table(
         tuple(_flip(key, pair) for key, pair in shown),
         f"{len(flips)} questions scored otherwise{left}.",
         name="flips",
+        foreign=frozenset({"query", "wording", "targets", "answer_a", "answer_b"}),
     )
 
 
