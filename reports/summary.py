@@ -166,7 +166,8 @@ _FOOTNOTES = (
     "prompt: an acceptable answer's text stood there. Failures count as wrong; memory, prompt tokens, "
     "seconds and speed are of answers that ended well, a context's memory the most of any. [wrong-memory]: "
     "another context's memory. Unjudged: answers that a language model is to judge and none has; their "
-    "accuracy is a token metric. Tokens decoded per s: those after an answer's first, all rows of a batch together.",
+    "accuracy is a token metric. Tokens decoded per s: those after an answer's first, all rows of a batch "
+    "together.",
 )
 
 
