@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 RESAMPLES = 10_000
+_PER_TEST = 1_000  # patterns to each test of a family, so that Holm over all can leave p = 0.001
+_FEW = 100  # patterns as extreme as what was seen: with fewer, more are drawn
 _BLOCK = 1_000
 _LEVEL = 0.025  # below the interval, and as much above it
 
@@ -41,6 +44,23 @@ def intervals_line(seed: int = 0) -> str:
     return (
         f"Intervals: cluster bootstrap by context, {RESAMPLES:,} resamples, seed {seed}, quantiles widened "
         "for few contexts."
+    )
+
+
+def most_patterns(tests: int) -> int:
+    """How many patterns a test of a family may take, for its p-value to be small enough after Holm."""
+    return max(RESAMPLES, _PER_TEST * tests)
+
+
+def patterns_line(tests: int) -> str:
+    """How many patterns p-values of a family rest on and how small they can be, for a table's caption."""
+    most = most_patterns(tests)
+    drawn = "so many"
+    if most > RESAMPLES:
+        drawn = f"{RESAMPLES:,}, and on while fewer than {_FEW} are as extreme, to {most:,}"
+    return (
+        f"Patterns: all where there are at most {most:,}; else {drawn} are drawn. Before Holm no such p is "
+        f"below 1 in {most + 1:,}, nor below 2 in 2 to the number of contexts."
     )
 
 
@@ -212,22 +232,35 @@ def detectable_difference(error: float, freedom: float, *, alpha: float = 0.05, 
     return float(t.ppf(1 - alpha / 2, freedom) + t.ppf(power, freedom)) * error
 
 
+Paired = tuple[Sequence[float], Sequence[float], Sequence[str]]  # a, b and clusters of a test
+
+
 def paired_test(
     a: Sequence[float],
     b: Sequence[float],
     clusters: Sequence[str],
     *,
     seed: int = 0,
-    resamples: int = RESAMPLES,
 ) -> PValue:
-    """Whether a and b differ on the same questions.
+    """Whether a and b differ on the same questions: `paired_tests` of one."""
+    return paired_tests([(a, b, clusters)], seed=seed)[0]
+
+
+def paired_tests(family: Sequence[Paired], *, seed: int = 0) -> list[PValue]:
+    """Whether a and b differ on the same questions, for each of a family of tests that Holm adjusts.
 
     Exact McNemar where every score is 0 or 1 and every question has a context of its own; else signs of
     whole contexts are flipped, for questions on one context are not independent.
     """
-    if len(set(clusters)) == len(clusters) and {*a, *b} <= {0.0, 1.0}:
-        return PValue(mcnemar([bool(value) for value in a], [bool(value) for value in b]), "exact McNemar")
-    return PValue(sign_flip(a, b, clusters, seed=seed, resamples=resamples), "sign flip")
+    alone = [len(set(clusters)) == len(clusters) and {*a, *b} <= {0.0, 1.0} for a, b, clusters in family]
+    flipped = [test for test, exact in zip(family, alone, strict=True) if not exact]
+    values = iter(sign_flips(flipped, seed=seed, resamples=most_patterns(len(family))))
+    return [
+        PValue(mcnemar([bool(value) for value in a], [bool(value) for value in b]), "exact McNemar")
+        if exact
+        else PValue(next(values), "sign flip")
+        for (a, b, _), exact in zip(family, alone, strict=True)
+    ]
 
 
 def unpaired_test(
@@ -238,10 +271,12 @@ def unpaired_test(
     *,
     seed: int = 0,
     resamples: int = RESAMPLES,
+    tests: int = 1,
 ) -> PValue:
     """Whether the means of a and b differ, by dealing whole clusters out to the two sides anew.
 
-    The p-value is (1 + hits) / (1 + resamples) (Phipson & Smyth 2010).
+    The p-value is (1 + hits) / (1 + drawn) (Phipson & Smyth 2010). tests: of the family that Holm adjusts;
+    beyond `resamples` more are drawn as `sign_flips` does.
     """
     import numpy as np
 
@@ -257,11 +292,14 @@ def unpaired_test(
     everyone = np.arange(len(sums))
     observed = abs(float(difference(everyone))) - 1e-12
     random = np.random.default_rng(seed)
-    hits = 0
-    for start in range(0, resamples, _BLOCK):
-        orders = random.permuted(np.tile(everyone, (min(_BLOCK, resamples - start), 1)), axis=1)
+    hits = drawn = 0
+    most = max(resamples, _PER_TEST * tests)
+    while drawn < resamples or (hits < _FEW and drawn < most):
+        block = min(_BLOCK, (resamples if drawn < resamples else most) - drawn)
+        orders = random.permuted(np.tile(everyone, (block, 1)), axis=1)
         hits += int((np.abs(difference(orders)) >= observed).sum())
-    return PValue((1 + hits) / (1 + resamples), "shuffled contexts")
+        drawn += block
+    return PValue((1 + hits) / (1 + drawn), "shuffled contexts")
 
 
 def mcnemar(a: Sequence[bool], b: Sequence[bool]) -> float:
@@ -283,25 +321,68 @@ def sign_flip(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> float:
-    """Two-sided p-value of a mean difference when each cluster's sign is arbitrary.
+    """Two-sided p-value of a mean difference when each cluster's sign is arbitrary: `sign_flips` of one."""
+    return sign_flips([(a, b, clusters)], seed=seed, resamples=resamples)[0]
 
-    All sign patterns are counted where there are at most `resamples` of them; else that many are drawn, and
-    the p-value is (1 + hits) / (1 + resamples).
+
+def sign_flips(family: Sequence[Paired], *, seed: int = 0, resamples: int | None = None) -> list[float]:
+    """Two-sided p-values of mean differences when each cluster's sign is arbitrary.
+
+    All sign patterns are counted where there are at most `resamples` of them, by default `most_patterns` of
+    the family. Else RESAMPLES are drawn, and more, up to `resamples`, while fewer than 100 of them are as
+    extreme as what was seen; the p-value is (1 + hits) / (1 + drawn). It is small by chance no more often
+    than it says, for where drawing goes on it is below whatever it could have stopped at (Besag & Clifford
+    1991). Tests with as many clusters share their patterns.
     """
     import numpy as np
 
-    sums, _ = _totals([left - right for left, right in zip(a, b, strict=True)], clusters)
-    observed = abs(sums.sum()) - 1e-12
-    size = len(sums)
-    if 2**size <= resamples:
-        signs = 1 - 2 * ((np.arange(2**size)[:, None] >> np.arange(size)) & 1)
-        return float((np.abs(signs @ sums) >= observed).mean())
+    most = most_patterns(len(family)) if resamples is None else resamples
+    found, sized = [1.0] * len(family), defaultdict[int, list[int]](list)
+    sums = [
+        _totals([left - right for left, right in zip(a, b, strict=True)], clusters)[0]
+        for a, b, clusters in family
+    ]
+    for index, own in enumerate(sums):
+        if own.any():
+            sized[len(own)].append(index)
+    for size, indices in sorted(sized.items()):
+        columns = np.stack([sums[index] for index in indices], axis=1)
+        values = _counted(columns) if 2**size <= most else _drawn(columns, seed, most)
+        for index, value in zip(indices, values, strict=True):
+            found[index] = value
+    return found
+
+
+def _counted(columns: Floats) -> list[float]:
+    """The share of all sign patterns that are as extreme, for each column of cluster sums."""
+    import numpy as np
+
+    size, hits = len(columns), np.zeros(columns.shape[1])
+    observed = np.abs(columns.sum(0)) - 1e-12
+    for start in range(0, 2**size, _BLOCK):
+        numbers = np.arange(start, min(start + _BLOCK, 2**size))
+        signs = 1.0 - 2.0 * ((numbers[:, None] >> np.arange(size)) & 1)
+        hits += (np.abs(signs @ columns) >= observed).sum(0)
+    return [float(value) for value in hits / 2**size]
+
+
+def _drawn(columns: Floats, seed: int, most: int) -> list[float]:
+    """The p-value by drawn sign patterns, for each column of cluster sums."""
+    import numpy as np
+
     random = np.random.default_rng(seed)
-    hits = 0
-    for start in range(0, resamples, _BLOCK):
-        signs = random.choice([-1.0, 1.0], (min(_BLOCK, resamples - start), size))
-        hits += int((np.abs(signs @ sums) >= observed).sum())
-    return (1 + hits) / (1 + resamples)
+    observed = np.abs(columns.sum(0)) - 1e-12
+    hits, drawn = np.zeros(columns.shape[1]), np.zeros(columns.shape[1])
+    going = np.arange(columns.shape[1])
+    for start in range(0, most, _BLOCK):
+        if start >= RESAMPLES:
+            going = going[hits[going] < _FEW]
+            if not len(going):
+                break
+        signs = random.choice([-1.0, 1.0], (min(_BLOCK, most - start), len(columns)))
+        hits[going] += (np.abs(signs @ columns[:, going]) >= observed[going]).sum(0)
+        drawn[going] += len(signs)
+    return [float(value) for value in (1 + hits) / (1 + drawn)]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

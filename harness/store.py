@@ -34,7 +34,7 @@ from deltamem_eval.files import (
 )
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Episode
-from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, PrivateAttr, ValidationError
 
 SCHEMA_VERSION = 1
 _MADE_WITH = ("versions", "commit", "dirty", "code", "command")  # of what a stretch of work was done with
@@ -120,6 +120,27 @@ class Sample(BaseModel):
     memory_bytes: dict[str, int] = {}
     device: str = ""
     extras: dict[str, Any] = {}
+    _judge: str | None = PrivateAttr(default=None)
+
+    @property
+    def judge(self) -> str | None:
+        """The judge of its verdict and the version of the rubrics; None without one. Not of the line."""
+        return self._judge
+
+    def with_judge(self, judge: str | None) -> Sample:
+        """The same sample, scored by that judge."""
+        self._judge = judge
+        return self
+
+
+class VerdictRecord(BaseModel):
+    """One line of `verdicts.jsonl`: a judge's metrics of one answer, by a version of the rubrics."""
+
+    model_config = ConfigDict(extra="allow")
+    query: str
+    judge: str
+    rubrics: int
+    metrics: dict[str, FiniteFloat]
 
 
 class Notice(BaseModel):
@@ -351,15 +372,17 @@ def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
 
 
 def _judged_samples(cell: Path) -> list[Sample]:
-    """A cell's samples, the metrics of their verdicts in place of the unjudged ones."""
-    samples, file = read_samples(cell / "samples.jsonl"), cell / "verdicts.jsonl"
-    if not file.is_file():
-        return samples
-    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-    verdicts = {line["query"]: line["metrics"] for line in lines}
+    """A cell's samples, the metrics of their verdicts in place of the unjudged ones.
+
+    Raises UserError for a damaged line of either file but a torn last one.
+    """
+    samples = read_samples(cell / "samples.jsonl")
+    verdicts = {verdict.query: verdict for verdict in read_lines(cell / "verdicts.jsonl", VerdictRecord)}
     for sample in samples:
-        if sample.query in verdicts:
-            sample.metrics = {**sample.metrics, **verdicts[sample.query], "unjudged": 0.0}
+        verdict = verdicts.get(sample.query)
+        if verdict is not None:
+            sample.metrics = {**sample.metrics, **verdict.metrics, "unjudged": 0.0}
+            sample.with_judge(f"{verdict.judge} (rubrics {verdict.rubrics})")
     return samples
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deltamem_eval.reports.groups import Group, Members, caption_of, load_groups
+from deltamem_eval.reports.groups import Group, Members, caption_of, load_groups, setting_of, task_of
 from deltamem_eval.reports.paper import printed
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.stats import cluster_bootstrap
-from deltamem_eval.store import CellRecord, Sample
+from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cell_records, read_run
+from deltamem_eval.suites import SUITES
 
 PROTOCOL = "delta-mem-release"
 _SPLITS = ("Accurate_Retrieval", "Test_Time_Learning", "Long_Range_Understanding", "Conflict_Resolution")
+_DISTRACTOR = 7405  # questions of HotpotQA's distractor dev set
+_LM_EVAL = {part.task: part.options for part in SUITES["paper"].parts if part.kind == "lm-eval"}
 _CHOOSING = ("bm25-rag", "llmlingua2", "memorybank")  # a part of the context for the prompt
 _COLUMNS = (
     Column("method", "method"),
@@ -33,44 +35,52 @@ _FOOTNOTES = (
 )
 
 
+def _is_lm_eval(task: str) -> bool:
+    """Whether a task's name is that of one of lm-eval's."""
+    return task.startswith("lm-eval:")
+
+
 @dataclass(frozen=True)
 class Measure:
-    """One of the paper's columns: which samples of which task it averages, and which metric of theirs."""
+    """One of the paper's columns: which samples of which task it averages, and which metric of theirs.
+
+    task: its name; of lm-eval's tasks how the names of its variants begin.
+    """
 
     task: str
     shown: str
-    keeps: Callable[[Sample, Mapping[str, Any]], bool] = lambda sample, data: True
+    keeps: Callable[[Sample], bool] = lambda sample: True
     metric: str = "accuracy"
 
-
-def _category(name: str) -> Callable[[Sample, Mapping[str, Any]], bool]:
-    return lambda sample, data: sample.category == name
-
-
-def _kind(name: str) -> Callable[[Sample, Mapping[str, Any]], bool]:
-    return lambda sample, data: sample.extras.get("question_types") == name
+    def is_of(self, task: str) -> bool:
+        """Whether it is a measure of a task, or of one that a reader may take for it."""
+        return task == self.task or (_is_lm_eval(self.task) and task.startswith(self.task))
 
 
-def _lm_eval(name: str) -> Callable[[Sample, Mapping[str, Any]], bool]:
-    return lambda sample, data: str(data.get("task", "")).startswith(name)
+def _category(name: str) -> Callable[[Sample], bool]:
+    return lambda sample: sample.category == name
 
 
-_MAB, _LOCOMO = "memory-agent-bench", "locomo"
+def _kind(name: str) -> Callable[[Sample], bool]:
+    return lambda sample: sample.extras.get("question_types") == name
+
+
+_MAB, _LOCOMO, _HOTPOTQA = "memory-agent-bench", "locomo", "hotpotqa"
 MEASURES: Mapping[str, Measure] = {
     "mab_avg": Measure(_MAB, "MemoryAgentBench"),
     "mab_ar": Measure(_MAB, "accurate retrieval", _category("accurate-retrieval")),
     "mab_ttl": Measure(_MAB, "test-time learning", _category("test-time-learning")),
     "mab_lru": Measure(_MAB, "long-range understanding", _category("long-range-understanding")),
     "mab_sf": Measure(_MAB, "selective forgetting", _category("selective-forgetting")),
-    "hotpotqa_em": Measure("hotpotqa", "HotpotQA EM"),
-    "hotpotqa_f1": Measure("hotpotqa", "HotpotQA F1", metric="f1"),
+    "hotpotqa_em": Measure(_HOTPOTQA, "HotpotQA EM"),
+    "hotpotqa_f1": Measure(_HOTPOTQA, "HotpotQA F1", metric="f1"),
     "locomo_avg": Measure(_LOCOMO, "LoCoMo"),
     "locomo_multi": Measure(_LOCOMO, "LoCoMo multi-hop", _kind("multi-hop")),
     "locomo_temporal": Measure(_LOCOMO, "LoCoMo temporal", _kind("temporal")),
     "locomo_open": Measure(_LOCOMO, "LoCoMo open-domain", _kind("open-domain")),
     "locomo_single": Measure(_LOCOMO, "LoCoMo single-hop", _kind("single-hop")),
-    "gpqa_d": Measure("lm-eval", "GPQA-diamond", _lm_eval("gpqa_diamond")),
-    "ifeval": Measure("lm-eval", "IFEval", _lm_eval("ifeval")),
+    "gpqa_d": Measure("lm-eval:gpqa_diamond", "GPQA-diamond"),
+    "ifeval": Measure("lm-eval:ifeval", "IFEval"),
 }
 
 
@@ -81,65 +91,101 @@ def paper_table(paths: Sequence[Path]) -> Table:
     says why and there is no row. Raises UserError as `load_groups`.
     """
     groups, records = load_groups(paths)
-    rows = [row for group in groups for row in _rows(group, _records_of(group, records))]
+    included = _included(paths)
+    rows = [row for group in groups for row in _rows(group, _records_of(group, records), included)]
     caption = (
         caption_of(groups, records)
         if rows
         else f"Nothing stands beside the paper's numbers: {_why(records)}."
     )
     return Table(
-        "Against the paper", _COLUMNS, tuple(rows), caption, _FOOTNOTES if rows else (), name="against-paper"
+        "Against the paper",
+        _COLUMNS,
+        tuple(rows),
+        caption,
+        _FOOTNOTES if rows else (),
+        name="against-paper",
+        within=("backbone", "measure"),
     )
 
 
 def _records_of(group: Group, records: Sequence[CellRecord]) -> list[CellRecord]:
     """The cells that a group pools."""
-    return [
-        record
-        for record in records
-        if all(record.identity.get(name) == value for name, value in group.setting.items())
-    ]
+    return [record for record in records if setting_of(record.identity) == group.setting]
+
+
+def _included(paths: Sequence[Path]) -> frozenset[str]:
+    """Hashes of the cells whose lm-eval task came from a folder of the user's."""
+    return frozenset(
+        cell_hash(record.identity)
+        for path in paths
+        if (read_run(path).request.get("task_options") or {}).get("include_path")
+        for record in read_cell_records(path)
+    )
 
 
 def _why(records: Sequence[CellRecord]) -> str:
     models = sorted({str(record.identity["model"]) for record in records})
-    tasks = sorted({str(record.identity["task"]) for record in records})
+    tasks = sorted({task_of(record.identity) for record in records})
     known = sorted({backbone for backbone, _, _ in printed()})
     if not set(models) & set(known):
         return f"the backbone is {', '.join(models)}, and the paper's are {', '.join(known)}"
     return f"the paper has no number for task {', '.join(tasks)} by the same method"
 
 
-def _rows(group: Group, records: Sequence[CellRecord]) -> list[tuple[Cell, ...]]:
+def _rows(group: Group, records: Sequence[CellRecord], included: frozenset[str]) -> list[tuple[Cell, ...]]:
     numbers, backbone = printed(), str(records[0].identity["model"])
-    by_task: defaultdict[str, list[CellRecord]] = defaultdict(list)
-    for record in records:
-        by_task[str(record.identity["task"])].append(record)
     rows = []
     for name, measure in MEASURES.items():
         number = numbers.get((backbone, group.method, name))
-        cells = by_task.get(measure.task, [])
-        if number is None or not cells or group.control in ("closed-book", "wrong-memory"):
+        if (
+            number is None
+            or not measure.is_of(group.task)
+            or group.control in ("closed-book", "wrong-memory")
+        ):
             continue
-        members = [
-            (scope, sample)
-            for scope, sample in group.samples
-            if scope.startswith(f"{measure.task}/") and measure.keeps(sample, cells[0].identity["data"])
-        ]
+        members = [(scope, sample) for scope, sample in group.samples if measure.keeps(sample)]
         if members:
-            hindrance = _hindrance(measure, cells) or _cut_off(group, members)
+            hindrance = (
+                _hindrance(measure, records, included)
+                or _too_few(measure, members)
+                or _cut_off(group, members)
+            )
             rows.append(_row(group, backbone, measure, members, number / 100, hindrance))
     return rows
 
 
-def _hindrance(measure: Measure, cells: Sequence[CellRecord]) -> str | None:
-    """Why a measure of these cells is not the paper's; None where it is."""
-    data: list[Mapping[str, Any]] = [cell.identity["data"] for cell in cells]
+def _hindrance(measure: Measure, cells: Sequence[CellRecord], included: frozenset[str]) -> str | None:
+    """Why a measure of these cells is not the paper's; None where it is. included: as `_included`."""
+    if any(cell_hash(cell.identity) in included for cell in cells):
+        return "include_path: the task is not lm-eval's own."
     reason = _OTHERWISE.get(measure.task, lambda _: None)
-    found = next(filter(None, map(reason, data)), None)
-    if found is None and any(cell.identity.get("limit") for cell in cells):
-        return "Limited to some of the episodes."
-    return found
+    for cell in cells:
+        data: Mapping[str, Any] = cell.identity["data"]
+        other = _other_request(measure, data) if _is_lm_eval(measure.task) else reason(data)
+        if other is not None:
+            return other
+    return "Limited to some of the episodes." if any(cell.identity.get("limit") for cell in cells) else None
+
+
+def _other_request(measure: Measure, data: Mapping[str, Any]) -> str | None:
+    """Why a cell of lm-eval is not asked as the paper suite asks it: another variant, split or filter."""
+    named, options = next(item for item in _LM_EVAL.items() if item[0].startswith(measure.task))
+    wanted = {"task": named.partition(":")[2], "split": "auto", "filter": "", **options}
+    for name, default in (("task", ""), ("split", "auto"), ("filter", "")):
+        found = data.get(name, default)
+        if found != wanted[name]:
+            told = [value or "the task's first" for value in (found, wanted[name])]
+            return f"{name} {told[0]}: the paper suite's is {told[1]}."
+    return None
+
+
+def _too_few(measure: Measure, members: Members) -> str | None:
+    """Why HotpotQA's questions are not the paper's: it is asked all of the distractor dev set."""
+    asked = len({sample.query for _, sample in members})
+    if measure.task != _HOTPOTQA or asked == _DISTRACTOR:
+        return None
+    return f"{asked:,} questions: HotpotQA's distractor dev set has {_DISTRACTOR:,}."
 
 
 def _cut_off(group: Group, members: Members) -> str | None:
@@ -147,7 +193,7 @@ def _cut_off(group: Group, members: Members) -> str | None:
     of every method that chooses no part of it.
     """
     window = group.window
-    if window is None or group.method in _CHOOSING:
+    if window is None or group.method in _CHOOSING or _is_lm_eval(group.task):  # no context to cut
         return None
     if any(sample.context_tokens >= window for _, sample in members):
         return f"window {window} did not hold every context: the paper's prompts do."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -107,13 +108,43 @@ def _run_tables(runs: Sequence[Path], by: Sequence[str]) -> list[Table]:
 
 
 def _run_drawings(tables: dict[str, Table]) -> list[Drawing]:
+    summary = tables["accuracy-and-cost"]
+    if len(summary.aside) == len(summary.rows):  # a run that was stopped after its controls
+        return []
+    found = []
+    for task in _tasks(summary):
+        found += _task_drawings({name: _of_task(table, task) for name, table in tables.items()}, task)
+    if any(row[1].value for row in tables["parameters"].rows):
+        found.append(parameters_drawing(tables["parameters"]))
+    return found
+
+
+def _tasks(table: Table) -> list[str | None]:
+    """The tasks of a table of several, each of which has figures of its own; None for a table of one."""
+    place = next((index for index, column in enumerate(table.columns) if column.key == "task"), None)
+    return [None] if place is None else list(dict.fromkeys(str(row[place].value) for row in table.rows))
+
+
+def _of_task(table: Table, task: str | None) -> Table:
+    """The rows of one task, where the table names tasks."""
+    if task is None or _tasks(table) == [None]:
+        return table
+    place = [column.key for column in table.columns].index("task")
+    kept = [number for number, row in enumerate(table.rows) if row[place].value == task]
+    rows = tuple(table.rows[number] for number in kept)
+    aside = frozenset(number for number, old in enumerate(kept) if old in table.aside)
+    return replace(table, rows=rows, aside=aside)
+
+
+def _task_drawings(tables: dict[str, Table], task: str | None) -> list[Drawing]:
+    """Figures of one task, which their names and titles tell where a report holds several."""
     from deltamem_eval.reports.figures.accuracy import accuracy_figure
     from deltamem_eval.reports.figures.frontier import frontier_figure
     from deltamem_eval.reports.figures.retention import retention_figure
     from deltamem_eval.reports.retention import capacities
 
     summary = tables["accuracy-and-cost"]
-    if len(summary.aside) == len(summary.rows):  # a run that was stopped after its controls
+    if len(summary.aside) == len(summary.rows):
         return []
     found = []
     if "category" in {column.key for column in summary.columns}:
@@ -121,14 +152,15 @@ def _run_drawings(tables: dict[str, Table]) -> list[Drawing]:
         found.append(_drawing(summary, accuracy_figure, alt, name="accuracy"))
     alt = "Macro average against memory per context and against prompt tokens; the best settings joined."
     found.append(_drawing(tables["frontier"], frontier_figure, alt))
-    if "retention" in tables:
+    if "retention" in tables and tables["retention"].rows:
         alt = "Accuracy against tokens since the write, associations held and updates, one line a method."
         bounds = capacities(tables["retention"])
         draw = partial(retention_figure, capacity=bounds)
         found.append(_drawing(tables["retention"], draw, alt))
-    if any(row[1].value for row in tables["parameters"].rows):
-        found.append(parameters_drawing(tables["parameters"]))
-    return found
+    if task is None:
+        return found
+    name = re.sub(r"[^\w.-]+", "-", task)
+    return [replace(one, name=f"{one.name}-{name}", title=f"{one.title}: {task}") for one in found]
 
 
 def parameters_drawing(table: Table) -> Drawing:

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from deltamem_eval.reports.groups import Group, accuracy_of, caption_of, controls_of, load_groups
+from deltamem_eval.reports.groups import (
+    UNJUDGED,
+    Group,
+    accuracy_of,
+    caption_of,
+    controls_of,
+    judge_of,
+    load_groups,
+    task_cells,
+    task_columns,
+    with_task,
+)
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import averaged_bootstrap, cluster_bootstrap
 
-_COLUMNS = (
-    Column("method", "method"),
-    Column("window", "window"),
+_HEAD = (Column("method", "method"), Column("window", "window"))
+_TAIL = (
     Column("macro", "macro average % [95 %]", "percent", True),
     Column("weighted", "question-weighted average % [95 %]", "percent", True),
     Column("categories", "categories", "count"),
@@ -36,31 +46,36 @@ _FOOTNOTES = (
 
 
 def averages_table(paths: Sequence[Path]) -> Table:
-    """Both averages of every method, control and window of some runs. Raises UserError as `load_groups`."""
+    """Both averages of every method, control, window and task of some runs.
+
+    Raises UserError as `load_groups`.
+    """
     groups, records = load_groups(paths)
-    rows = tuple(_row(group) for group in groups)
+    rows = tuple(_row(group, groups) for group in groups)
     return Table(
         "Averages",
-        _COLUMNS,
+        (*_HEAD, *task_columns(groups), *_TAIL),
         rows,
         caption_of(groups, records),
         (*_FOOTNOTES, *partial_notes(paths)),
         name="averages",
-        within=("window",),
+        within=("window", *with_task(groups, ())),
         aside=controls_of(rows),
     )
 
 
-def _row(group: Group) -> tuple[Cell, ...]:
+def _row(group: Group, groups: Sequence[Group]) -> tuple[Cell, ...]:
     scores = [accuracy_of(sample) for _, sample in group.samples]
     clusters = [f"{scope}/{sample.cluster}" for scope, sample in group.samples]
     weighted = cluster_bootstrap(scores, clusters)
     categories = {sample.category for _, sample in group.samples}
+    unjudged = next(iter(unjudged_notes([group])), None)
     return (
         Cell(group.label, runs=group.runs),
         Cell(group.window_text),
+        *task_cells(group, groups),
         macro_average(group),
-        Cell(weighted.estimate, weighted.low, weighted.high, weighted.n),
+        Cell(weighted.estimate, weighted.low, weighted.high, weighted.n, note=unjudged),
         Cell(float(len(categories))),
     )
 
@@ -69,7 +84,7 @@ def macro_average(group: Group) -> Cell:
     """Mean over categories of means over datasets of means over sources, with its interval.
 
     Of a dataset of several lengths the full one alone counts; where it is absent the mean over those there
-    are, and the cell's note says so.
+    are, and the cell's note says so. It also names the sources whose answers are unjudged.
     """
     datasets = _by_dataset(group)
     categories = Counter(category for category, _ in datasets)
@@ -82,8 +97,17 @@ def macro_average(group: Group) -> Cell:
         share = len(categories) * categories[category] * len(counted)
         parts += [(1 / share, *sources[source]) for source in counted]
     found = averaged_bootstrap(parts)
-    note = f"Not as the paper averages: {'; '.join(short)}." if short else None
-    return Cell(found.estimate, found.low, found.high, found.n, note=note)
+    notes = [f"Not as the paper averages: {'; '.join(short)}."] if short else []
+    notes += unjudged_notes([group])
+    return Cell(found.estimate, found.low, found.high, found.n, note=" ".join(notes) or None)
+
+
+def unjudged_notes(groups: Iterable[Group]) -> list[str]:
+    """A sentence that names the sources that a language model is to judge and none has; none without any."""
+    sources = {
+        sample.source for group in groups for _, sample in group.samples if judge_of(sample) == UNJUDGED
+    }
+    return [f"Token metrics, unjudged: {', '.join(sorted(sources))}."] if sources else []
 
 
 def dataset_of(source: str) -> str:

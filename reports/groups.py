@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.table import Cell
+from deltamem_eval.reports.table import Cell, Column
 from deltamem_eval.store import CellRecord, Sample, cell_hash, read_cells
 
 BREAKDOWNS = {
+    "task": "task",
     "category": "category",
     "source": "source",
     "associations": "associations",
@@ -23,6 +24,7 @@ BREAKDOWNS = {
     "question_types": "question type",
     "window_share": "window / context",
 }
+UNJUDGED = "unjudged"
 Members = list[tuple[str, Sample]]
 _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
 
@@ -31,8 +33,8 @@ _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter
 class Group:
     """All samples of one setting, over seeds, with what its cells recorded.
 
-    setting: what the cells' identities share. samples: each with its task, data and seed. told: what must be
-    said of the setting because another group is called the same.
+    setting: what `setting_of` says of each of its cells. samples: each with its task, data and seed. told:
+    what must be said of the setting because another group is called the same.
     """
 
     setting: dict[str, Any]
@@ -40,6 +42,11 @@ class Group:
     effective: dict[str, Any]
     told: str = ""
     runs: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> str:
+        """The task's name, as `task_of` gives it."""
+        return str(self.setting["task"])
 
     @property
     def method(self) -> str:
@@ -75,11 +82,23 @@ class Group:
         return name if self.control is None else f"{name} [{self.control}]"
 
 
+def task_of(identity: Mapping[str, Any]) -> str:
+    """The name of a cell's task; lm-eval's tasks have names of their own: "lm-eval:ifeval"."""
+    name = str(identity["task"])
+    return f"{name}:{identity['data'].get('task')}" if name == "lm-eval" else name
+
+
+def setting_of(identity: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a cell's identity says how which task was answered: cells that share it are pooled."""
+    return {**{name: identity.get(name) for name in _SETTING}, "task": task_of(identity)}
+
+
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
     """The finished cells of runs, pooled over seeds; a cell that several runs hold counts once.
 
-    Files that did not change since the last call are not read again. Raises UserError where there is no
-    finished cell, and where runs answered the same cell differently.
+    Of a cell that was judged in one run and less, or not, in another the judged one counts. Files that did
+    not change since the last call are not read again. Raises UserError where there is no finished cell, and
+    where runs answered the same cell, or had it judged, differently.
     """
     groups, records = _load(tuple(paths), tuple(stamp for path in paths for stamp in _stamps(path)))
     return list(groups), list(records)
@@ -99,19 +118,15 @@ def _load(
     found: defaultdict[str, list[tuple[str, Sample]]] = defaultdict(list)
     settings: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {}
     records: list[CellRecord] = []
-    seen: dict[str, str] = {}
     runs: defaultdict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        for record, samples in read_cells(path):
-            identity = record.identity
-            if not _is_new(identity, samples, seen, path):
-                continue
-            setting = {name: identity.get(name) for name in _SETTING}
-            scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
-            found[hash_json(setting)] += [(scope, sample) for sample in samples]
-            settings[hash_json(setting)] = setting, record.effective
-            runs[hash_json(setting)].append(f"{path.name}/{cell_hash(identity)}")
-            records.append(record)
+    for name, (path, record, samples) in _cells(paths).items():
+        identity = record.identity
+        setting = setting_of(identity)
+        scope = f"{identity['task']}/{hash_json(identity['data'])}/{identity['seed']}"
+        found[hash_json(setting)] += [(scope, sample) for sample in samples]
+        settings[hash_json(setting)] = setting, record.effective
+        runs[hash_json(setting)].append(f"{path.name}/{name}")
+        records.append(record)
     for key, members in found.items():
         _check_once(members, str(settings[key][0]["method"]))
     if not found:
@@ -124,7 +139,7 @@ def _load(
 
 
 def _told_apart(groups: Sequence[Group]) -> list[Group]:
-    """The groups, those of one name and window saying in what they differ."""
+    """The groups, those of one name and window saying in what they differ but for their task."""
     alike: defaultdict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
     for group in groups:
         alike[group.label, group.window].append(_flat(group.setting))
@@ -136,7 +151,7 @@ def _told_apart(groups: Sequence[Group]) -> list[Group]:
 
 def _flat(setting: dict[str, Any]) -> dict[str, Any]:
     nested = {**(setting["options"] or {}), **(setting["parts"] or {})}
-    plain = {name: value for name, value in setting.items() if name not in ("options", "parts")}
+    plain = {name: value for name, value in setting.items() if name not in ("options", "parts", "task")}
     return {**plain, **nested}
 
 
@@ -145,15 +160,31 @@ def _difference_of(own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
     return f" ({', '.join(f'{name}={own[name]}' for name in names)})" if names else ""
 
 
-def _is_new(identity: dict[str, Any], samples: list[Sample], seen: dict[str, str], path: Path) -> bool:
-    """Note the cell; False where another run had the same cell with the same answers."""
-    cell = cell_hash(identity)
-    answers = hash_json([[sample.query, sample.status, sample.answer] for sample in samples])
-    known = seen.get(cell)
-    if known not in (None, answers):
-        raise UserError(f"{path} answered cell {cell} unlike a run before it: report them apart")
-    seen[cell] = answers
-    return known is None
+_Cell = tuple[Path, CellRecord, list[Sample]]
+
+
+def _cells(paths: Sequence[Path]) -> dict[str, _Cell]:
+    """The cells of runs by hash, each once, in the order in which they are met."""
+    found: dict[str, _Cell] = {}
+    for path in paths:
+        for record, samples in read_cells(path):
+            name, cell = cell_hash(record.identity), (path, record, samples)
+            found[name] = _more_judged(name, found[name], cell) if name in found else cell
+    return found
+
+
+def _more_judged(name: str, known: _Cell, other: _Cell) -> _Cell:
+    """Of two runs' same cell the one that leaves fewer answers unjudged, the first of equals."""
+    first, second = ([(one.query, one.status, one.answer) for one in cell[2]] for cell in (known, other))
+    if first != second:
+        raise UserError(f"{other[0]} answered cell {name} unlike a run before it: report them apart")
+    judges = [[judge_of(sample) for sample in cell[2]] for cell in (known, other)]
+    for before, now in zip(*judges, strict=True):
+        if UNJUDGED not in (before, now) and before != now:
+            raise UserError(
+                f"{other[0]} had cell {name} judged by {now}, a run before it by {before}: report them apart"
+            )
+    return other if judges[1].count(UNJUDGED) < judges[0].count(UNJUDGED) else known
 
 
 def _check_once(members: Members, method: str) -> None:
@@ -172,15 +203,40 @@ def _check_once(members: Members, method: str) -> None:
         held.add(question)
 
 
-def _order(group: Group) -> tuple[int, int, str, str]:
+def _order(group: Group) -> tuple[str, int, int, str, str]:
     ranks = {"closed-book": 0, "full-context": 1}
     window = -1 if group.window is None else group.window
-    return ranks.get(group.control or "", 2), window, group.method, group.control or ""
+    return group.task, ranks.get(group.control or "", 2), window, group.method, group.control or ""
 
 
 def accuracy_of(sample: Sample) -> float:
     """The sample's accuracy; whatever did not end well counts as wrong."""
     return sample.metrics.get("accuracy", 0.0) if sample.status == "ok" else 0.0
+
+
+def judge_of(sample: Sample) -> str | None:
+    """Who scored an answer that a language model is to judge, UNJUDGED where none has; None for any other
+    answer, and for what did not end well, which counts as wrong with any judge.
+    """
+    if sample.status != "ok":
+        return None
+    return UNJUDGED if sample.metrics.get("unjudged") else sample.judge
+
+
+def judges_line(samples: Iterable[Sample]) -> str:
+    """A sentence that names every judge of some samples, after a space; nothing where there is none."""
+    judges = {judge_of(sample) for sample in samples} - {None, UNJUDGED}
+    return f" Judged by {', '.join(sorted(map(str, judges)))}." if judges else ""
+
+
+def unlike_judges(pairs: Iterable[tuple[Sample, Sample]], sides: tuple[str, str] = ("A", "B")) -> list[str]:
+    """In what the judges of paired answers differ, as one text for each two; empty where they do not."""
+    found = Counter((judge_of(a), judge_of(b)) for a, b in pairs if a.status == b.status == "ok")
+    return [
+        f"{a or 'no judge needed'} in {sides[0]}, {b or 'no judge needed'} in {sides[1]} ({count} questions)"
+        for (a, b), count in sorted(found.items(), key=str)
+        if a != b
+    ]
 
 
 def key_of(scope: str, sample: Sample) -> tuple[str, str]:
@@ -191,19 +247,42 @@ def broken_down(group: Group, by: tuple[str, ...]) -> list[tuple[tuple[str, ...]
     """The group's samples by their values of `by`, numbers in the order of their size."""
     found: defaultdict[tuple[str | float, ...], list[tuple[str, Sample]]] = defaultdict(list)
     for scope, sample in group.samples:
-        found[tuple(_value(sample, group.window, name) for name in by)].append((scope, sample))
+        found[tuple(_value(sample, group, name) for name in by)].append((scope, sample))
     ordered = sorted(found.items(), key=lambda item: [(isinstance(part, str), part) for part in item[0]])
     return [(tuple(_text(part) for part in values), members) for values, members in ordered]
 
 
-def _value(sample: Sample, window: int | None, name: str) -> str | float:
+def _value(sample: Sample, group: Group, name: str) -> str | float:
+    if name == "task":
+        return group.task
     if name in ("category", "source"):
         return str(getattr(sample, name))
     length = sample.extras.get("context_tokens")
     if name == "window_share":
-        return "–" if window is None or not length else window / length
+        return "–" if group.window is None or not length else group.window / length
     found = sample.extras.get(name)
     return "–" if found is None else found if isinstance(found, str) else float(found)
+
+
+def tasks_of(groups: Iterable[Group]) -> list[str]:
+    """Names of the tasks that groups are of."""
+    return sorted({group.task for group in groups})
+
+
+def with_task(groups: Iterable[Group], by: Sequence[str]) -> tuple[str, ...]:
+    """A breakdown, by the task first where the groups are of several: unlike benchmarks are not pooled."""
+    several = len(tasks_of(groups)) > 1 and "task" not in by
+    return ("task", *by) if several else tuple(by)
+
+
+def task_columns(groups: Iterable[Group]) -> tuple[Column, ...]:
+    """The column that names the task, where the groups are of several."""
+    return tuple(Column(name, BREAKDOWNS[name]) for name in with_task(groups, ()))
+
+
+def task_cells(group: Group, groups: Iterable[Group]) -> tuple[Cell, ...]:
+    """The group's cell of that column."""
+    return tuple(Cell(group.task) for _ in with_task(groups, ()))
 
 
 def _text(value: str | float) -> str:
@@ -218,11 +297,13 @@ def caption_of(groups: list[Group], records: list[CellRecord]) -> str:
     windows = sorted({group.window for group in groups if group.control is None and group.window is not None})
     models = sorted({f"{record.identity['model']} ({record.identity['dtype']})" for record in records})
     limits = sorted({str(record.identity["limit"]) for record in records if record.identity["limit"]})
+    tasks = "".join(f"tasks {', '.join(tasks_of(groups))}; " for _ in with_task(groups, ()))
     text = (
-        f"{len(questions)} questions on {len(contexts)} contexts; window "
+        f"{len(questions)} questions on {len(contexts)} contexts; {tasks}window "
         f"{', '.join(map(str, windows)) or 'none'} tokens; seeds {', '.join(map(str, seeds))}; "
         f"backbone {', '.join(models)}."
     )
+    text += judges_line(sample for group in groups for _, sample in group.samples)
     return text + (f" Limited to {', '.join(limits)} episodes a category." if limits else "")
 
 

@@ -8,7 +8,16 @@ from math import floor, log2
 from pathlib import Path
 from statistics import median
 
-from deltamem_eval.reports.groups import Group, Members, accuracy_of, caption_of, load_groups
+from deltamem_eval.reports.groups import (
+    Group,
+    Members,
+    accuracy_of,
+    caption_of,
+    load_groups,
+    task_cells,
+    task_columns,
+    with_task,
+)
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.stats import cluster_bootstrap, intervals_line
@@ -19,9 +28,8 @@ MEASURES = {
     "associations": "associations held",
     "updates": "times the fact was updated",
 }
-_COLUMNS = (
-    Column("method", "method"),
-    Column("window", "window"),
+_HEAD = (Column("method", "method"), Column("window", "window"))
+_TAIL = (
     Column("measure", "against"),
     Column("at", "at", "count"),
     Column("span", "values"),
@@ -37,7 +45,7 @@ _FOOTNOTES = (
 
 
 def retention_table(paths: Sequence[Path]) -> Table:
-    """One row for each setting, measure and value of it. Raises UserError as `load_groups`."""
+    """One row for each setting and task, measure and value of it. Raises UserError as `load_groups`."""
     groups, records = load_groups(paths)
     shown = [group for group in groups if group.control != "wrong-memory"]
     varied = {measure: _varied(shown, measure) for measure in MEASURES}
@@ -45,10 +53,17 @@ def retention_table(paths: Sequence[Path]) -> Table:
         row
         for group in shown
         for measure, sources in varied.items()
-        for row in _rows(group, measure, sources)
+        for row in _rows(group, measure, sources, task_cells(group, groups))
     ]
-    caption, notes = caption_of(groups, records), (*_FOOTNOTES, *partial_notes(paths))
-    return Table("Retention", _COLUMNS, tuple(rows), caption, notes, name="retention")
+    return Table(
+        "Retention",
+        (*_HEAD, *task_columns(groups), *_TAIL),
+        tuple(rows),
+        caption_of(groups, records),
+        (*_FOOTNOTES, *partial_notes(paths)),
+        name="retention",
+        within=with_task(groups, ()),
+    )
 
 
 def capacities(table: Table) -> Mapping[str, int]:
@@ -63,14 +78,14 @@ def capacities(table: Table) -> Mapping[str, int]:
     return found
 
 
-def _varied(groups: Sequence[Group], measure: str) -> frozenset[str]:
-    """Sources whose samples differ in the measure."""
-    found: defaultdict[str, set[float]] = defaultdict(set)
+def _varied(groups: Sequence[Group], measure: str) -> frozenset[tuple[str, str]]:
+    """Sources of a task whose samples differ in the measure."""
+    found: defaultdict[tuple[str, str], set[float]] = defaultdict(set)
     for group in groups:
         for _, sample in group.samples:
             if (value := _value(sample, measure)) is not None:
-                found[sample.source].add(value)
-    return frozenset(source for source, values in found.items() if len(values) > 1)
+                found[group.task, sample.source].add(value)
+    return frozenset(place for place, values in found.items() if len(values) > 1)
 
 
 def _value(sample: Sample, measure: str) -> float | None:
@@ -78,13 +93,15 @@ def _value(sample: Sample, measure: str) -> float | None:
     return float(found) if isinstance(found, int | float) else None
 
 
-def _rows(group: Group, measure: str, sources: frozenset[str]) -> list[tuple[Cell, ...]]:
+def _rows(
+    group: Group, measure: str, sources: frozenset[tuple[str, str]], task: tuple[Cell, ...]
+) -> list[tuple[Cell, ...]]:
     pools: defaultdict[float, Members] = defaultdict(list)
     for scope, sample in group.samples:
         value = _value(sample, measure)
-        if value is not None and sample.source in sources:
+        if value is not None and (group.task, sample.source) in sources:
             pools[_pool(value, measure)].append((scope, sample))
-    return [_row(group, measure, members) for _, members in sorted(pools.items())]
+    return [_row(group, measure, members, task) for _, members in sorted(pools.items())]
 
 
 def _pool(value: float, measure: str) -> float:
@@ -93,7 +110,7 @@ def _pool(value: float, measure: str) -> float:
     return -1.0 if value < 1 else float(floor(log2(value)))
 
 
-def _row(group: Group, measure: str, members: Members) -> tuple[Cell, ...]:
+def _row(group: Group, measure: str, members: Members, task: tuple[Cell, ...]) -> tuple[Cell, ...]:
     values = [float(sample.extras[measure]) for _, sample in members]
     found = cluster_bootstrap(
         [accuracy_of(sample) for _, sample in members],
@@ -104,6 +121,7 @@ def _row(group: Group, measure: str, members: Members) -> tuple[Cell, ...]:
     return (
         Cell(group.label, runs=group.runs),
         Cell(group.window_text),
+        *task,
         Cell(measure),
         Cell(float(median(values))),
         Cell(f"{low:g}" if low == high else f"{low:g}–{high:g}"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.reports.costs import answered, held, written
 from deltamem_eval.reports.groups import (
     BREAKDOWNS,
     Group,
@@ -18,11 +19,23 @@ from deltamem_eval.reports.groups import (
     controls_of,
     key_of,
     load_groups,
+    unlike_judges,
+    with_task,
 )
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.stats import cluster_bootstrap, holm, intervals_line, paired_bootstrap, sign_flip
+from deltamem_eval.stats import (
+    Paired,
+    cluster_bootstrap,
+    holm_where,
+    intervals_line,
+    paired_bootstrap,
+    patterns_line,
+    sign_flips,
+)
 from deltamem_eval.store import Sample
+from deltamem_eval.tasks.memory_agent_bench.flexible import flexible
+from deltamem_eval.tasks.memory_agent_bench.metrics import FLEXIBLE
 
 _HEAD = (Column("method", "method"), Column("window", "window"))
 _TAIL = (
@@ -48,11 +61,11 @@ _TAIL = (
     Column("peak_answer", "GPU peak, answering", "bytes", False),
     Column("not_ok", "not ok"),
 )
-Pairs = dict[tuple[str, str], float]
+Partners = dict[tuple[str, str], Sample]
 
 
 def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> Table:
-    """Method × window × what `by` names (keys of BREAKDOWNS), controls first.
+    """Method × window × what `by` names (keys of BREAKDOWNS), controls first; of several tasks by task too.
 
     Raises UserError for runs without a finished cell and for an unknown breakdown.
     """
@@ -60,14 +73,13 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
     if unknown:
         raise UserError(f"no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
     groups, records = load_groups(paths)
+    by = with_task(groups, by)
     parts = []
     for group in groups:
-        closed = _scores(_beside(group, groups, "closed-book", 0))
-        vanilla = _scores(_vanilla_beside(group, groups))
-        parts += [
-            (group, values, members, closed, vanilla) for values, members in broken_down(group, tuple(by))
-        ]
-    p_values = _adjusted([_p_value(members, vanilla) for _, _, members, _, vanilla in parts])
+        closed = _partners(_beside(group, groups, "closed-book", 0))
+        vanilla = _partners(_vanilla_beside(group, groups))
+        parts += [(group, values, members, closed, vanilla) for values, members in broken_down(group, by)]
+    p_values, tests = _p_values([(members, vanilla) for _, _, members, _, vanilla in parts])
     rows = [_row(*part, p) for part, p in zip(parts, p_values, strict=True)]
     columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
     return Table(
@@ -75,22 +87,24 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
         columns,
         tuple(rows),
         caption_of(groups, records),
-        (*_FOOTNOTES, *partial_notes(paths)),
+        (*_footnotes(tests), *partial_notes(paths)),
         name="accuracy-and-cost",
         within=("window", *by),
         aside=controls_of(rows),
     )
 
 
-def _scores(groups: Iterable[Group]) -> Pairs:
-    return {key_of(scope, sample): accuracy_of(sample) for group in groups for scope, sample in group.samples}
+def _partners(groups: Iterable[Group]) -> Partners:
+    return {key_of(scope, sample): sample for group in groups for scope, sample in group.samples}
 
 
 def _beside(group: Group, groups: Sequence[Group], control: str | None, window: int | None) -> list[Group]:
-    """Vanilla's groups on the same backbone with that control and window."""
-    wanted = ("vanilla", control, window, group.backbone)
+    """Vanilla's groups on the same task and backbone with that control and window."""
+    wanted = ("vanilla", control, window, group.task, group.backbone)
     return [
-        other for other in groups if (other.method, other.control, other.window, other.backbone) == wanted
+        other
+        for other in groups
+        if (other.method, other.control, other.window, other.task, other.backbone) == wanted
     ]
 
 
@@ -101,30 +115,59 @@ def _vanilla_beside(group: Group, groups: Sequence[Group]) -> list[Group]:
     return _beside(group, groups, None, group.window)
 
 
-def _p_value(members: Members, others: Pairs) -> float | None:
-    """Of the difference from the others, contexts' signs being arbitrary; None without all partners."""
-    partners = [others.get(key_of(scope, sample)) for scope, sample in members]
-    known = [partner for partner in partners if partner is not None]
-    if len(known) < len(partners):
-        return None
-    scores = [accuracy_of(sample) for _, sample in members]
-    return sign_flip(scores, known, [f"{scope}/{sample.cluster}" for scope, sample in members])
+def _beside_each(members: Members, others: Partners) -> list[Sample] | None:
+    """The partner of every sample; None where one has none."""
+    known = [others[key] for scope, sample in members if (key := key_of(scope, sample)) in others]
+    return known if len(known) == len(members) else None
 
 
-def _adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Holm's adjustment over all tests of the table."""
-    adjusted = iter(holm([value for value in p_values if value is not None]))
-    return [None if value is None else next(adjusted) for value in p_values]
+def _unlike(members: Members, partners: Sequence[Sample]) -> list[str]:
+    """In what the judges of samples and their partners differ."""
+    pairs = ((sample, partner) for (_, sample), partner in zip(members, partners, strict=True))
+    return unlike_judges(pairs, ("this row", "the other"))
+
+
+def _p_values(rows: Sequence[tuple[Members, Partners]]) -> tuple[list[float | None], int]:
+    """Of each row's difference from its partners, contexts' signs being arbitrary, by Holm over the rows in
+    which anything differs; None without all partners or by other judges. And of how many rows there is one.
+    """
+    family: list[Paired | None] = []
+    for members, others in rows:
+        partners = _beside_each(members, others)
+        known = partners is not None and not _unlike(members, partners)
+        family.append(_test(members, partners) if partners is not None and known else None)
+    tests = [test for test in family if test is not None]
+    differs = [list(a) != list(b) for a, b, _ in tests]
+    adjusted = iter(holm_where(sign_flips(tests), differs))
+    return [None if test is None else next(adjusted) for test in family], len(tests)
+
+
+def _test(members: Members, partners: Sequence[Sample]) -> Paired:
+    return (
+        [accuracy_of(sample) for _, sample in members],
+        [accuracy_of(partner) for partner in partners],
+        [f"{scope}/{sample.cluster}" for scope, sample in members],
+    )
+
+
+def _footnotes(tests: int) -> tuple[str, ...]:
+    """What is to be said of a table with so many p-values."""
+    return (
+        f"{intervals_line()} Lift and difference from vanilla: paired by question. p: two-sided sign-flip "
+        "test over contexts, Holm-adjusted over this table's rows in which anything differs. "
+        f"{patterns_line(tests)}",
+        *_FOOTNOTES,
+    )
 
 
 _FOOTNOTES = (
-    f"{intervals_line()} Lift and difference from vanilla: paired by question. p: two-sided sign-flip test "
-    "over contexts (10,000 patterns), Holm-adjusted over this table's rows.",
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
-    "prompt: an acceptable answer's text stood there. Failures count as wrong. [wrong-memory]: another "
-    "context's memory. Unjudged: answers that a language model is to judge and none has; their accuracy is a "
-    "token metric. Tokens decoded per s: those after an answer's first, all rows of a batch together.",
+    "prompt: an acceptable answer's text stood there. Failures count as wrong; memory, prompt tokens, "
+    "seconds and speed are of answers that ended well, a context's memory the most of any. [wrong-memory]: "
+    "another context's memory. Unjudged: answers that a language model is to judge and none has; their "
+    "accuracy is a token metric. Tokens decoded per s: those after an answer's first, all rows of a batch "
+    "together.",
 )
 
 
@@ -132,8 +175,8 @@ def _row(
     group: Group,
     values: tuple[str, ...],
     members: Members,
-    closed: Pairs,
-    vanilla: Pairs,
+    closed: Partners,
+    vanilla: Partners,
     p_value: float | None,
 ) -> tuple[Cell, ...]:
     samples = [sample for _, sample in members]
@@ -143,46 +186,61 @@ def _row(
     overhead = group.effective.get("overhead", {})
     added, backbone = overhead.get("trainable"), overhead.get("backbone")
     contexts = dict(zip(clusters, samples, strict=True))
+    answers, writes = answered(members), written(members)
     return (
         Cell(group.label, runs=group.runs),
         Cell(group.window_text),
         *(Cell(value) for value in values),
         Cell(accuracy.estimate, accuracy.low, accuracy.high, accuracy.n, runs=group.runs),
-        _difference(members, scores, clusters, closed),
-        _difference(members, scores, clusters, vanilla),
+        _difference(members, closed),
+        _difference(members, vanilla),
         Cell(p_value),
         _mean([sample.chance for sample in samples]),
         _mean([sample.selection for sample in samples]),
         _mean([sample.evidence for sample in samples]),
         _mean([sample.gold_visible for sample in samples]),
-        _mean([sample.metrics.get("flexible_exact_match") for sample in samples]),
+        _mean([_flexible(sample) for sample in samples]),
         _mean([sample.extras.get("context_cut") for sample in contexts.values()]),
         _mean([sample.extras.get("gold_survives") for sample in samples]),
         Cell(added),
         Cell(None if added is None or not backbone else added / backbone),
-        _mean([float(sum(sample.memory_bytes.values())) for sample in contexts.values()]),
-        _mean([float(sample.prompt_tokens) for sample in samples]),
-        _mean([sample.write_seconds for sample in contexts.values()]),
-        _mean([sample.answer_seconds for sample in samples]),
-        _decode_speed(samples),
+        _mean(held(members)),
+        _mean([float(sample.prompt_tokens) for sample in answers]),
+        _mean([sample.write_seconds for sample in writes]),
+        _mean([sample.answer_seconds for sample in answers]),
+        _decode_speed(answers),
         _most([sample.peak_bytes.get("write") for sample in samples]),
         _most([sample.peak_bytes.get("answer") for sample in samples]),
         Cell(_statuses(samples)),
     )
 
 
-def _difference(members: Members, scores: list[float], clusters: list[str], others: Pairs) -> Cell:
-    """Difference from the others on the same questions; a dash unless every one of them has its partner."""
-    partners = [others.get(key_of(scope, sample)) for scope, sample in members]
-    if any(partner is None for partner in partners):
+def _difference(members: Members, others: Partners) -> Cell:
+    """Difference from the others on the same questions; a dash unless every one of them has its partner, and
+    one that says so where they were not judged alike.
+    """
+    partners = _beside_each(members, others)
+    if partners is None:
         return Cell(None)
-    found = paired_bootstrap(scores, [float(partner or 0.0) for partner in partners], clusters)
+    if unlike := _unlike(members, partners):
+        return Cell(None, note=f"Not judged alike: {'; '.join(unlike)}.")
+    found = paired_bootstrap(*_test(members, partners))
     return Cell(found.estimate, found.low, found.high, found.n)
 
 
 def _mean(values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None]
     return Cell(fmean(known) if known else None, n=len(known))
+
+
+def _flexible(sample: Sample) -> float | None:
+    """The flexible match; 0 for what did not end well of a source that has it, None for any other source."""
+    if sample.status == "ok":
+        return sample.metrics.get(FLEXIBLE)
+    try:
+        return flexible(sample.source, "", ())
+    except UserError:  # no source of MemoryAgentBench
+        return None
 
 
 def _decode_speed(samples: Sequence[Sample]) -> Cell:

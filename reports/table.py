@@ -51,7 +51,8 @@ class Cell:
 class Table:
     """Rows of cells under columns, with a caption and footnotes.
 
-    name: what its files are called. keys: how many leading columns say what a row is about.
+    name: what its files are called. within: keys of the columns whose values rows share that compete. aside:
+    rows that do not compete. foreign: keys of the columns whose texts models or data wrote.
     """
 
     title: str
@@ -62,6 +63,7 @@ class Table:
     name: str = "table"
     within: tuple[str, ...] = ()
     aside: frozenset[int] = frozenset()
+    foreign: frozenset[str] = frozenset()
 
 
 def without_empty(table: Table) -> Table:

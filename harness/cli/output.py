@@ -9,7 +9,7 @@ from deltamem_eval.errors import UserError
 
 # Those of `deltamem_eval.reports.groups`, which help must not wait for.
 BREAKDOWNS = (
-    "breakdowns, separated by commas: category, source, associations, updates, context_tokens, "
+    "breakdowns, separated by commas: task, category, source, associations, updates, context_tokens, "
     "question_types, window_share"
 )
 

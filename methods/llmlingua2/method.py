@@ -158,9 +158,10 @@ class LlmLingua2(MemoryMethod):
 
     @classmethod
     def label(cls, options: Mapping[str, Any]) -> str:
-        """Says which classifier."""
+        """Says which classifier; the embedded one is so called by its folder too."""
         classifier = {**cls.defaults, **options}["classifier"]
-        which = "embedded classifier" if classifier == EMBEDDED else f"classifier {Path(classifier).name}"
+        own = Path(classifier_path(classifier)).resolve() == Path(classifier_path(EMBEDDED)).resolve()
+        which = "embedded classifier" if own else f"classifier {Path(classifier).name}"
         return f"{cls.name} ({which})"
 
 

@@ -11,7 +11,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.reports.compare.difference import (
     Difference,
     adjusted,
-    paired_difference,
+    paired_differences,
     unpaired_difference,
 )
 from deltamem_eval.reports.compare.pairing import (
@@ -19,6 +19,7 @@ from deltamem_eval.reports.compare.pairing import (
     Wordings,
     beside,
     pairs_of,
+    refuse_judges,
     same_reading,
     unlike_data,
     unlike_prompts,
@@ -26,7 +27,7 @@ from deltamem_eval.reports.compare.pairing import (
 )
 from deltamem_eval.reports.compare.rows import Key, Row, listed, name_of, rows_of
 from deltamem_eval.reports.compare.selection import match
-from deltamem_eval.reports.groups import load_groups
+from deltamem_eval.reports.groups import Group, judge_of, judges_line, load_groups, with_task
 from deltamem_eval.reports.unfinished import partial_notes
 from deltamem_eval.store import RunRecord, read_contexts, read_run
 
@@ -39,7 +40,8 @@ class Comparison:
     """B against A, row by row.
 
     by: the breakdown's names. paired: whether questions were paired. seed: of the resampling. notes: what a
-    reader must know beside the numbers, one sentence each.
+    reader must know beside the numbers, one sentence each. judges: a sentence that names the judges of
+    either side's answers, empty where there are none.
     """
 
     a: Path
@@ -49,13 +51,14 @@ class Comparison:
     seed: int
     differences: tuple[Difference, ...]
     notes: tuple[str, ...]
+    judges: str = ""
 
 
 @dataclass(frozen=True)
 class _Side:
     record: RunRecord
     identities: list[dict[str, Any]]
-    rows: dict[Key, Row]
+    groups: list[Group]
     wordings: Wordings
 
 
@@ -75,37 +78,44 @@ def compare(
     runs that share no row, and, unless unpaired, for runs that did not see the same questions or, with
     nothing to explain it, not the same prompts.
     """
-    first, second = _side(a, by), _side(b, by)
-    matched = match(first.rows, second.rows, *choices)
+    first, second = _side(a), _side(b)
+    by = _breakdown(first.groups, second.groups, by)
+    matched = match(rows_of(first.groups, by), rows_of(second.groups, by), *choices)
     partial = partial_notes((a,) if a == b else (a, b))
-    found = []
-    if not unpaired:
+    if unpaired:
+        many = len(matched.rows)
+        found = [unpaired_difference(key, *rows, seed, many) for key, rows in matched.rows.items()]
+    else:
         told = unlike_data(first.identities, second.identities)
         _refuse(list(told.values()), "", partial)
-    for key, (row_a, row_b) in matched.rows.items():
-        if unpaired:
-            found.append(unpaired_difference(key, row_a, row_b, seed))
-        else:
-            pairs = _checked_pairs(key, row_a, row_b, (first.wordings, second.wordings), partial)
-            found.append(paired_difference(key, pairs, seed))
+        wordings = first.wordings, second.wordings
+        pairs = {key: _checked_pairs(key, *rows, wordings, partial) for key, rows in matched.rows.items()}
+        found = paired_differences(pairs, seed)
+    samples = [sample for pair in matched.rows.values() for row in pair for _, sample in row.members]
     notes = (
+        *_judge_notes(matched.rows.items() if unpaired else ()),
         *_left_over("A", matched.only_a),
         *_left_over("B", matched.only_b),
         *setting_notes(matched.rows.values()),
         *_record_notes(first.record, second.record),
         *partial,
     )
-    return Comparison(a, b, tuple(by), not unpaired, seed, tuple(adjusted(found)), notes)
+    return Comparison(a, b, by, not unpaired, seed, tuple(adjusted(found)), notes, judges_line(samples))
 
 
-def _side(path: Path, by: Sequence[str]) -> _Side:
+def _breakdown(a: Sequence[Group], b: Sequence[Group], by: Sequence[str]) -> tuple[str, ...]:
+    """The breakdown of either side, by the task too where a side holds several."""
+    return with_task(b, with_task(a, by))
+
+
+def _side(path: Path) -> _Side:
     record = read_run(path)
     groups, cells = load_groups([path])
     wordings = {
         key: asked.prompt.head + (f" […] {asked.prompt.tail}" if asked.prompt.cut else "")
         for key, asked in read_contexts(path).items()
     }
-    return _Side(record, [cell.identity for cell in cells], rows_of(groups, by), wordings)
+    return _Side(record, [cell.identity for cell in cells], groups, wordings)
 
 
 def _checked_pairs(
@@ -117,7 +127,22 @@ def _checked_pairs(
     if not unlike and same_reading(a.group, b.group):
         unlike = unlike_prompts(pairs)
     _refuse(unlike, name_of(key), partial)
+    refuse_judges(pairs, name_of(key), hint=", or --unpaired compares their means alone")
     return pairs
+
+
+def _judge_notes(rows: Iterable[tuple[Key, tuple[Row, Row]]]) -> list[str]:
+    """One sentence for each row whose sides were judged otherwise."""
+    notes = []
+    for key, (a, b) in rows:
+        judges = [
+            sorted({judge_of(sample) or "no judge" for _, sample in row.members if sample.status == "ok"})
+            for row in (a, b)
+        ]
+        if judges[0] != judges[1]:
+            told = beside(*(", ".join(side) or "nothing answered" for side in judges))
+            notes.append(f"{name_of(key)}: not judged alike ({told}).")
+    return notes
 
 
 def _refuse(unlike: Sequence[str], where: str, partial: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deltamem_eval.reports.compare.pairing import Pair
@@ -10,11 +10,12 @@ from deltamem_eval.reports.compare.rows import Key, Row
 from deltamem_eval.reports.groups import accuracy_of
 from deltamem_eval.stats import (
     Interval,
+    Paired,
     PValue,
     detectable_difference,
     holm_where,
     paired_bootstrap,
-    paired_test,
+    paired_tests,
     standard_error,
     unpaired_bootstrap,
     unpaired_test,
@@ -63,11 +64,27 @@ class Difference:
         return sum(pair.change < 0 for pair in self.pairs)
 
 
-def paired_difference(key: Key, pairs: Sequence[Pair], seed: int) -> Difference:
-    """B less A over the same questions. seed: of the resampling. Raises ValueError for no pair."""
-    a = [accuracy_of(pair.a) for pair in pairs]
-    b = [accuracy_of(pair.b) for pair in pairs]
-    clusters = [pair.cluster for pair in pairs]
+def paired_differences(rows: Mapping[Key, Sequence[Pair]], seed: int) -> list[Difference]:
+    """B less A over the same questions, row by row, whose p-values are one family.
+
+    seed: of the resampling. Raises ValueError for a row without a pair.
+    """
+    family = [
+        (
+            [accuracy_of(pair.a) for pair in pairs],
+            [accuracy_of(pair.b) for pair in pairs],
+            [pair.cluster for pair in pairs],
+        )
+        for pairs in rows.values()
+    ]
+    return [
+        _paired_difference(key, pairs, test, p, seed)
+        for (key, pairs), test, p in zip(rows.items(), family, paired_tests(family, seed=seed), strict=True)
+    ]
+
+
+def _paired_difference(key: Key, pairs: Sequence[Pair], test: Paired, p: PValue, seed: int) -> Difference:
+    a, b, clusters = test
     interval = paired_bootstrap(b, a, clusters, seed=seed)
     error = standard_error([pair.change for pair in pairs], clusters)
     return Difference(
@@ -77,14 +94,14 @@ def paired_difference(key: Key, pairs: Sequence[Pair], seed: int) -> Difference:
         sum(a) / len(a),
         sum(b) / len(b),
         interval,
-        paired_test(a, b, clusters, seed=seed),
+        p,
         detectable_difference(error, interval.clusters - 1) if error else None,
         tuple(pairs),
     )
 
 
-def unpaired_difference(key: Key, a: Row, b: Row, seed: int) -> Difference:
-    """B less A as two samples of their own."""
+def unpaired_difference(key: Key, a: Row, b: Row, seed: int, rows: int) -> Difference:
+    """B less A as two samples of their own. rows: that are compared, for its p-value is one of so many."""
     first, second = a.scores, b.scores
     sides = (second, b.clusters, first, a.clusters)
     interval = unpaired_bootstrap(*sides, seed=seed)
@@ -101,7 +118,7 @@ def unpaired_difference(key: Key, a: Row, b: Row, seed: int) -> Difference:
         sum(first) / len(first),
         sum(second) / len(second),
         interval,
-        unpaired_test(*sides, seed=seed),
+        unpaired_test(*sides, seed=seed, tests=rows),
         detectable,
     )
 

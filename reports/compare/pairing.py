@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deltamem_eval.errors import UserError
 from deltamem_eval.reports.compare.rows import Row
-from deltamem_eval.reports.groups import Group, accuracy_of
+from deltamem_eval.reports.groups import Group, accuracy_of, unlike_judges
 from deltamem_eval.store import Sample
 
 _DATA = ("task", "data", "seed", "limit", "prompts")
@@ -116,6 +117,18 @@ def unlike_prompts(pairs: Sequence[Pair]) -> list[str]:
     """
     hashes = [(pair.a.prompt_hash, pair.b.prompt_hash) for pair in pairs]
     return _counted("prompt_hash", ["" not in both and both[0] != both[1] for both in hashes])
+
+
+def refuse_judges(
+    pairs: Sequence[Pair], where: str, sides: tuple[str, str] = ("A", "B"), hint: str = ""
+) -> None:
+    """Raises UserError for pairs whose answers were not scored by the same judge."""
+    unlike = unlike_judges(((pair.a, pair.b) for pair in pairs), sides)
+    if unlike:
+        raise UserError(
+            f"the answers of {where} were not judged alike: {'; '.join(unlike)}; have both judged by one "
+            f"judge{hint}"
+        )
 
 
 def _counted(field: str, differ: Sequence[bool]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from deltamem_eval.errors import unknown
+from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.reports.groups import BREAKDOWNS, Group, Members, accuracy_of, broken_down
 
 Key = tuple[str, ...]
@@ -39,15 +39,22 @@ class Row:
 def rows_of(groups: Iterable[Group], by: Sequence[str]) -> dict[Key, Row]:
     """Every row of the groups, in the order of the result table.
 
-    Raises UserError for an unknown breakdown.
+    Raises UserError for an unknown breakdown, and for rows of several tasks that it does not tell apart.
     """
     for name in by:
         if name not in BREAKDOWNS:
             raise unknown("breakdown", name, BREAKDOWNS)
-    rows = (
-        Row(group, values, members) for group in groups for values, members in broken_down(group, tuple(by))
-    )
-    return {row.key: row for row in rows}
+    found: dict[Key, Row] = {}
+    for group in groups:
+        for values, members in broken_down(group, tuple(by)):
+            row = Row(group, values, members)
+            if row.key in found:
+                other = found[row.key].group.task
+                raise UserError(
+                    f"{name_of(row.key)} is a row of tasks {other} and {group.task}: break down by task too"
+                )
+            found[row.key] = row
+    return found
 
 
 def name_of(key: Key) -> str:

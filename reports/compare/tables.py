@@ -10,20 +10,20 @@ from deltamem_eval.reports.compare.pairing import Pair
 from deltamem_eval.reports.compare.rows import Key
 from deltamem_eval.reports.groups import BREAKDOWNS, accuracy_of
 from deltamem_eval.reports.table import Cell, Column, Table
-from deltamem_eval.stats import intervals_line
+from deltamem_eval.stats import intervals_line, patterns_line
 
 _LONGEST = 120  # characters of a question or an answer in a table
 _TESTS = (
     " p: two-sided; exact McNemar where every question has a context of its own, else the signs "
-    "of whole contexts are flipped; whole contexts are shuffled where questions are not paired. Holm: over "
-    "the rows in which anything differs. Detectable: the smallest true difference that this many questions "
-    "would show at p < 0.05 in four of five tries, before Holm."
+    "of whole contexts are flipped; whole contexts are shuffled where questions are not paired. {} Holm: "
+    "over the rows in which anything differs. Detectable: the smallest true difference that this many "
+    "questions would show at p < 0.05 in four of five tries, before Holm."
 )
 
 
-def statistics_of(seed: int) -> str:
-    """The footnote that says how intervals, p-values and detectable differences were had."""
-    return intervals_line(seed) + _TESTS
+def statistics_of(seed: int, rows: int) -> str:
+    """The footnote that says how intervals, p-values and detectable differences were had. rows: compared."""
+    return intervals_line(seed) + _TESTS.format(patterns_line(rows))
 
 
 def columns_of(by: Sequence[str]) -> tuple[Column, ...]:
@@ -53,8 +53,8 @@ def comparison_table(found: Comparison) -> Table:
         "B against A",
         columns,
         tuple(_row(difference) for difference in found.differences),
-        f"A: {found.a}; B: {found.b}. {how}.",
-        (statistics_of(found.seed), *found.notes),
+        f"A: {found.a}; B: {found.b}. {how}.{found.judges}",
+        (statistics_of(found.seed, len(found.differences)), *found.notes),
         name="comparison",
     )
 
@@ -111,6 +111,7 @@ def flips_table(
         tuple(_flip(key, pair) for key, pair in shown),
         f"{len(flips)} questions scored otherwise{left}.",
         name="flips",
+        foreign=frozenset({"query", "wording", "targets", "answer_a", "answer_b"}),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.exhibits import Clipped, QuestionRecord
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.groups import Group
+from deltamem_eval.reports.groups import Group, task_of
 from deltamem_eval.store import (
     CellRecord,
     RunRecord,
@@ -39,13 +39,15 @@ class Run:
 class Setting:
     """One way of answering, in one run: a method or control at a window, over all its seeds.
 
-    run: its index. key: equal for the same setting in another run. about: facts for the reader.
+    run: its index. key: equal for the same setting in another run. task: the task's name. about: facts for
+    the reader.
     """
 
     run: int
     label: str
     window: str
     key: str
+    task: str
     about: tuple[tuple[str, str], ...]
 
 
@@ -115,10 +117,16 @@ def _setting(found: Collected, run: int, record: CellRecord) -> int:
     """Index of the cell's setting, added where it is new."""
     how = {name: value for name, value in record.identity.items() if name not in _SCOPE}
     group = Group(record.identity, (), record.effective)
-    setting = Setting(run, group.label, group.window_text, hash_json(how), tuple(_about(record)))
-    alike = (
-        index for index, other in enumerate(found.settings) if (other.run, other.key) == (run, setting.key)
+    setting = Setting(
+        run,
+        group.label,
+        group.window_text,
+        hash_json(how),
+        task_of(record.identity),
+        tuple(_about(record)),
     )
+    own = run, setting.key, setting.task
+    alike = (index for index, other in enumerate(found.settings) if (other.run, other.key, other.task) == own)
     index = next(alike, len(found.settings))
     if index == len(found.settings):
         found.settings.append(setting)
@@ -163,16 +171,17 @@ def _question(
 
 
 def pools(found: Collected) -> list[tuple[str, list[int]]]:
-    """What can be compared, by name: each setting, and settings of several runs that share no question.
+    """What can be compared, by name: each setting, and settings of several runs of one task that share no
+    question.
 
     A pooled setting stands before its parts.
     """
     asked: defaultdict[int, list[int]] = defaultdict(list)
     for block in found.blocks:
         asked[block.setting] += block.questions
-    alike: defaultdict[str, list[int]] = defaultdict(list)
+    alike: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for index, setting in enumerate(found.settings):
-        alike[setting.key].append(index)
+        alike[setting.key, setting.task].append(index)
     made: list[tuple[str, list[int]]] = []
     for members in alike.values():
         every = [question for index in members for question in asked[index]]

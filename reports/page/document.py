@@ -15,9 +15,10 @@ from deltamem_eval.files import write_atomic
 from deltamem_eval.hashing import hash_text
 from deltamem_eval.reports.page.collect import Collected, Run, as_text, collect
 from deltamem_eval.reports.page.encode import Layout, index_of, parts
-from deltamem_eval.reports.page.text import island, visible
+from deltamem_eval.reports.page.text import island
 from deltamem_eval.reports.render.html import to_html
 from deltamem_eval.reports.table import Table
+from deltamem_eval.reports.visible import visible
 
 PAGE_BYTES = 4_800_000  # a document that would be larger keeps its samples in side files
 SIDE_CHARACTERS = 1_000_000  # about as many to a side file

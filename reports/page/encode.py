@@ -17,7 +17,8 @@ from typing import Any
 from deltamem_eval.exhibits import Clipped, QuestionRecord
 from deltamem_eval.reports.groups import accuracy_of
 from deltamem_eval.reports.page.collect import Block, Collected, Question, name_of, pools
-from deltamem_eval.reports.page.text import HIDDEN, script_json
+from deltamem_eval.reports.page.text import script_json
+from deltamem_eval.reports.visible import HIDDEN
 from deltamem_eval.store import Sample
 
 TITLE = 160  # characters of a question and its answers that lists show and searches look at

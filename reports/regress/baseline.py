@@ -10,7 +10,7 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.files import write_atomic
 from deltamem_eval.reports.compare.rows import Key, Row, name_of, rows_of
-from deltamem_eval.reports.groups import load_groups
+from deltamem_eval.reports.groups import load_groups, with_task
 from deltamem_eval.reports.regress.facts import Facts, Line, facts_of, read_lines
 from deltamem_eval.reports.regress.samples import read_stored, samples_text, with_context_prompts
 from deltamem_eval.reports.render.plain import to_csv
@@ -69,7 +69,8 @@ def read_baseline(path: Path, by: Sequence[str] | None = None) -> Baseline:
         note = (
             f"{path.name} has no samples beside it ({file}): rows are compared by their intervals, unpaired, "
             "a quarter of an interval's width standing for its standard error; whether questions and prompts "
-            "are the same and which flipped is not known. --update stores them."
+            "are the same and which flipped is not known, so that only the statistical rule and added "
+            "parameters are held to anything. --update stores them."
         )
         return Baseline(path, names, lines=lines, notes=(note,))
     stored = read_stored(file)
@@ -93,6 +94,7 @@ def _read_table(path: Path, by: Sequence[str] | None) -> tuple[tuple[str, ...], 
 def _of_run(path: Path, by: tuple[str, ...]) -> Baseline:
     record = read_run(path)
     groups, cells = load_groups([path])
+    by = with_task(groups, by)
     return Baseline(
         path,
         by,
@@ -127,7 +129,8 @@ def _check_agreement(path: Path, lines: Mapping[Key, Line], rows: Mapping[Key, R
 def update(path: Path, runs: Sequence[Path], by: Sequence[str] | None = None) -> tuple[Path, Path]:
     """Write the table of some runs and the samples behind it; returns both files.
 
-    by: the breakdown, by default that of the table there is, else the category. Raises UserError, writing
+    by: the breakdown, by default that of the table there is, else the category; of several tasks by task
+    too. Raises UserError, writing
     nothing, for a run's folder as the baseline, for runs that have not ended, for a place that cannot be
     written, and where rows of the table there is would be lost.
     """
@@ -137,6 +140,7 @@ def update(path: Path, runs: Sequence[Path], by: Sequence[str] | None = None) ->
     if notes := partial_notes(runs):
         raise UserError(f"{notes[0].rstrip('.')}; a baseline is made of whole runs")
     groups, cells = load_groups(runs)
+    names = with_task(groups, names)
     rows = rows_of(groups, names)
     lost = [key for key in old if key not in rows]
     if lost:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
@@ -13,42 +12,45 @@ from statistics import fmean
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.reports.compare.rows import Key, Row
+from deltamem_eval.reports.costs import answered, held, written
 from deltamem_eval.reports.groups import BREAKDOWNS, accuracy_of
 
 Facts = Mapping[str, float | None]
 _COSTS = ("added_parameters", "memory_bytes", "prompt_tokens", "write_seconds", "answer_seconds")
+_UNJUDGED = re.compile(r"(\d+) unjudged\b")
 _FAILED = re.compile(r"(\d+) (failed|oom|timeout|skipped)\b")
 
 
 @dataclass(frozen=True)
 class Line:
     """One line of a tracked table. interval: of the accuracy, None where it was printed without. n: its
-    questions.
+    questions. unjudged: those whose accuracy is a token metric until they are judged.
     """
 
     facts: Facts
     interval: tuple[float, float] | None
     n: int
+    unjudged: int = 0
 
 
 def facts_of(row: Row) -> Facts:
     """A row's numbers: means over its questions or, of memory and writing, over its contexts; and how many
-    questions did not end well. A context's memory is the most that any of its questions recorded.
+    questions did not end well. Costs are those of questions that did, None where none did.
     """
-    samples = [sample for _, sample in row.members]
-    contexts = dict(zip(row.clusters, samples, strict=True)).values()
-    held: defaultdict[str, int] = defaultdict(int)
-    for cluster, sample in zip(row.clusters, samples, strict=True):
-        held[cluster] = max(held[cluster], sum(sample.memory_bytes.values()))
+    samples, answers = [sample for _, sample in row.members], answered(row.members)
     return {
         "accuracy": fmean(accuracy_of(sample) for sample in samples),
         "not_ok": float(sum(sample.status != "ok" for sample in samples)),
         "added_parameters": row.group.effective.get("overhead", {}).get("trainable"),
-        "memory_bytes": fmean(held.values()),
-        "prompt_tokens": fmean(sample.prompt_tokens for sample in samples),
-        "write_seconds": fmean(sample.write_seconds for sample in contexts),
-        "answer_seconds": fmean(sample.answer_seconds for sample in samples),
+        "memory_bytes": _mean(held(row.members)),
+        "prompt_tokens": _mean([sample.prompt_tokens for sample in answers]),
+        "write_seconds": _mean([sample.write_seconds for sample in written(row.members)]),
+        "answer_seconds": _mean([sample.answer_seconds for sample in answers]),
     }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None
 
 
 def read_lines(file: Path) -> tuple[tuple[str, ...], dict[Key, Line]]:
@@ -82,9 +84,10 @@ def _line(cells: Mapping[str, str | None], where: str) -> Line:
         raise UserError(f"{where}: accuracy needs a value and its number of questions")
     low, high = _number(cells, "accuracy_low", where), _number(cells, "accuracy_high", where)
     failed = sum(int(count) for count, _ in _FAILED.findall(cells.get("not_ok") or ""))
+    unjudged = sum(int(count) for count in _UNJUDGED.findall(cells.get("not_ok") or ""))
     facts = {name: _number(cells, name, where) for name in _COSTS}
     interval = None if low is None or high is None else (low, high)
-    return Line({"accuracy": accuracy, "not_ok": float(failed), **facts}, interval, int(n))
+    return Line({"accuracy": accuracy, "not_ok": float(failed), **facts}, interval, int(n), unjudged)
 
 
 def _number(cells: Mapping[str, str | None], name: str, where: str) -> float | None:

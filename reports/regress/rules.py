@@ -25,6 +25,7 @@ Metric = Literal[
     "median",
 ]
 BENCH_METRICS: tuple[Metric, ...] = ("ratio", "target", "median")  # of a table of ratios, and of no other
+_MORE_IS_BETTER: tuple[Metric, ...] = ("accuracy", "ratio", "median")  # a median as a rate
 KINDS: Mapping[Metric, Kind] = {
     "accuracy": "percent",
     "not_ok": "count",
@@ -71,6 +72,12 @@ class Rule(BaseModel):
             raise ValueError("absolute and relative rules have a limit, the others none")
         if self.kind != "statistical" and {"alpha", "least"} & self.model_fields_set:
             raise ValueError("alpha and least belong to statistical rules")
+        if self.metric == "accuracy" and max(self.limit or 0.0, self.least) >= 1:
+            raise ValueError(
+                "no fall is so large: limit and least are shares, not points (3 points are 0.03)"
+            )
+        if self.metric in _MORE_IS_BETTER and self.kind == "relative" and (self.limit or 0.0) >= 1:
+            raise ValueError("no fall is so large: a relative limit is a share, not points (30 % are 0.3)")
         return self
 
 

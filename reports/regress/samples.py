@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeVar
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.groups import Group, accuracy_of
+from deltamem_eval.reports.groups import UNJUDGED, Group, accuracy_of, judge_of, task_of
 from deltamem_eval.store import CellRecord, RunRecord, Sample
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -61,7 +61,10 @@ class Scope(BaseModel):
 
 
 class Setting(BaseModel):
-    """One setting's numbers on one scope: by context and question, or by context alone (digests, bytes)."""
+    """One setting's numbers on one scope: by context and question, or by context alone (digests, bytes).
+
+    setting: but for the task, which the scope names. judges: by question, as `judge_of`, where not None.
+    """
 
     model_config = ConfigDict(extra="forbid")
     scope: str
@@ -70,6 +73,7 @@ class Setting(BaseModel):
     told: str = ""
     scores: list[list[float]]
     statuses: dict[str, str] = {}
+    judges: dict[str, str] = {}
     prompts: list[str]
     prompt_tokens: list[list[int]]
     memory_bytes: list[int]
@@ -193,16 +197,20 @@ def _setting(group: Group, scope: Scope, found: Mapping[str, list[Sample]]) -> S
         )
     return Setting(
         scope=scope.scope,
-        setting=group.setting,
+        setting={name: value for name, value in group.setting.items() if name != "task"},
         effective={name: group.effective[name] for name in ("label", "overhead") if name in group.effective},
         told=group.told,
         scores=[[accuracy_of(sample) for sample in samples] for samples in held],
         statuses={
             sample.query: sample.status for samples in held for sample in samples if sample.status != "ok"
         },
+        judges={sample.query: judge for samples in held for sample in samples if (judge := judge_of(sample))},
         prompts=[_digest(samples) for samples in held],
         prompt_tokens=[[sample.prompt_tokens for sample in samples] for samples in held],
-        memory_bytes=[max(sum(sample.memory_bytes.values()) for sample in samples) for samples in held],
+        memory_bytes=[
+            max((sum(sample.memory_bytes.values()) for sample in samples if sample.status == "ok"), default=0)
+            for samples in held
+        ],
     )
 
 
@@ -231,8 +239,10 @@ def read_stored(file: Path) -> Stored:
             samples = _samples(scopes[setting.scope], setting)
         except (KeyError, ValueError):
             raise UserError(f"{file} is damaged: the numbers of {setting.scope} do not fit it") from None
-        key = hash_json(setting.setting)
-        group = joined.get(key, Group(setting.setting, (), setting.effective, setting.told))
+        scope = scopes[setting.scope]
+        own = {**setting.setting, "task": task_of({"task": scope.task, "data": scope.data})}
+        key = hash_json(own)
+        group = joined.get(key, Group(own, (), setting.effective, setting.told))
         joined[key] = replace(group, samples=group.samples + samples)
     return Stored(header, tuple(scopes.values()), tuple(joined.values()))
 
@@ -262,6 +272,7 @@ def _samples(scope: Scope, setting: Setting) -> tuple[tuple[str, Sample], ...]:
         for query, target, score, count, more in zip(
             context.queries, context.targets, scores, tokens, extras, strict=True
         ):
+            judge = setting.judges.get(query)
             sample = Sample(
                 episode=context.episode,
                 query=query,
@@ -270,12 +281,12 @@ def _samples(scope: Scope, setting: Setting) -> tuple[tuple[str, Sample], ...]:
                 cluster=context.cluster,
                 status=setting.statuses.get(query, "ok"),
                 targets=[],
-                metrics={"accuracy": score},
+                metrics={"accuracy": score} | ({"unjudged": 1.0} if judge == UNJUDGED else {}),
                 prompt_hash=prompt,
                 target_hash=target,
                 prompt_tokens=count,
                 memory_bytes={"stored": held},
                 extras=more,
             )
-            found.append((scope.scope, sample))
+            found.append((scope.scope, sample.with_judge(judge)))
     return tuple(found)

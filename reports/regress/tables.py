@@ -17,6 +17,7 @@ def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> 
     """
     if found.ratios:
         return _of_ratios(found, found.rows if rows is None else rows)
+    compared = sum(row.difference is not None for row in found.rows)
     columns = (
         *columns_of(found.by),
         Column("verdict", "verdict"),
@@ -35,8 +36,8 @@ def verdict_table(found: Verdicts, rows: Sequence[RowVerdict] | None = None) -> 
         "Run against baseline",
         columns,
         tuple(_row(row) for row in (found.rows if rows is None else rows)),
-        f"{found.baseline}: {found.summary}.",
-        (statistics_of(found.seed), *found.notes),
+        f"{found.baseline}: {found.summary}.{found.judges}",
+        (statistics_of(found.seed, compared), *found.notes),
         name="regress",
     )
 

@@ -9,10 +9,17 @@ from typing import Literal
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.reports.compare.comparison import setting_notes
-from deltamem_eval.reports.compare.difference import Difference, adjusted, paired_difference
-from deltamem_eval.reports.compare.pairing import pairs_of, unlike_data, unlike_questions
+from deltamem_eval.reports.compare.difference import Difference, adjusted, paired_differences
+from deltamem_eval.reports.compare.pairing import (
+    Pair,
+    beside,
+    pairs_of,
+    refuse_judges,
+    unlike_data,
+    unlike_questions,
+)
 from deltamem_eval.reports.compare.rows import Key, Row, listed, name_of, rows_of
-from deltamem_eval.reports.groups import load_groups
+from deltamem_eval.reports.groups import UNJUDGED, judge_of, judges_line, load_groups
 from deltamem_eval.reports.regress.baseline import Baseline
 from deltamem_eval.reports.regress.breaches import breaches
 from deltamem_eval.reports.regress.facts import facts_of
@@ -56,7 +63,8 @@ class RowVerdict:
 @dataclass(frozen=True)
 class Verdicts:
     """All rows of the baseline that were asked for, then the run's new ones. notes: what was not checked and
-    what else a reader must know. seed: of the resampling. ratios: whether it is of a table of ratios.
+    what else a reader must know. seed: of the resampling. ratios: whether it is of a table of ratios. judges:
+    a sentence that names the judges of the run's answers, empty where there are none.
     """
 
     baseline: Path
@@ -65,6 +73,7 @@ class Verdicts:
     notes: tuple[str, ...]
     seed: int
     ratios: bool = False
+    judges: str = ""
 
     @property
     def failed(self) -> list[RowVerdict]:
@@ -110,10 +119,13 @@ def judge(
         verdicts += [RowVerdict(key, "vanished", _accuracy(baseline, key), None) for key in vanished]
     elif vanished:
         notes.append(f"Not checked (--subset), the run lacks them: {listed(vanished)}.")
+    notes += held.unjudged_notes()
     notes += setting_notes(
         [(held.before[key], held.rows[key]) for key in held.common if key in held.before], SIDES
     )
-    return Verdicts(baseline.path, baseline.by, _ordered(verdicts, baseline.keys), tuple(notes), seed)
+    judges = judges_line(sample for group in groups for _, sample in group.samples)
+    rows = _ordered(verdicts, baseline.keys)
+    return Verdicts(baseline.path, baseline.by, rows, tuple(notes), seed, judges=judges)
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,19 @@ class _Held:
         fresh = [row for key, row in self.rows.items() if key not in known]
         return [RowVerdict(row.key, "new", None, facts_of(row)["accuracy"]) for row in fresh]
 
+    def unjudged_notes(self) -> list[str]:
+        """One sentence for each line of a table whose row has other answers unjudged than the run's."""
+        counts = {
+            key: sum(judge_of(sample) == UNJUDGED for _, sample in self.rows[key].members)
+            for key in self.common
+            if key not in self.before
+        }
+        return [
+            f"{name_of(key)}: {beside(self.baseline.lines[key].unjudged, count, SIDES)} unjudged."
+            for key, count in counts.items()
+            if self.baseline.lines[key].unjudged != count
+        ]
+
     def compared(self, seed: int) -> list[RowVerdict]:
         """A verdict for every common row. Raises UserError where there is none, or of other questions."""
         if not self.common:
@@ -146,7 +171,9 @@ class _Held:
                 f"{listed(self.baseline.keys)}; the run has {listed(tuple(self.rows))}"
             )
         gated = [key for key in self.common if self._is_gated(key)]
-        found = {key: self._difference(key, seed) for key in self.common}
+        paired = {key: self._pairs(key) for key in self.common if key in self.before}
+        known = dict(zip(paired, paired_differences(paired, seed), strict=True))
+        found = {key: known[key] if key in known else self._unpaired(key, seed) for key in self.common}
         found |= dict(zip(gated, adjusted([found[key] for key in gated]), strict=True))
         return [self._verdict(key, difference) for key, difference in found.items()]
 
@@ -154,17 +181,20 @@ class _Held:
         control = self.rows[key].group.control
         return control is None or control in self.rules.controls
 
-    def _difference(self, key: Key, seed: int) -> Difference:
-        """The run less the baseline: paired where the baseline's questions are known."""
+    def _unpaired(self, key: Key, seed: int) -> Difference:
+        """The run less a baseline whose questions are not known."""
+        self._check_count(key)
+        return interval_difference(self.baseline.lines[key], self.rows[key], seed)
+
+    def _pairs(self, key: Key) -> list[Pair]:
+        """The questions of a row that both sides answered. Raises UserError where they are not the same."""
         row = self.rows[key]
-        if key not in self.before:
-            self._check_count(key)
-            return interval_difference(self.baseline.lines[key], row, seed)
         pairs = pairs_of(self.before[key], row)
         unlike = unlike_questions(self.before[key], row, pairs, sides=SIDES)
         if unlike:
             raise _unlike(self.baseline.path, name_of(key), unlike)
-        return paired_difference(key, pairs, seed)
+        refuse_judges(pairs, name_of(key), SIDES, ", and make the baseline anew by --update")
+        return pairs
 
     def _check_count(self, key: Key) -> None:
         """Raises UserError where a table's line has other questions than the run's row, unless subset."""
@@ -177,11 +207,8 @@ class _Held:
 
     def _verdict(self, key: Key, difference: Difference) -> RowVerdict:
         row = self.rows[key]
-        if key in self.before:
-            facts, same = self.baseline.facts(self.before[key]), True
-        else:
-            line = self.baseline.lines[key]
-            facts, same = line.facts, line.n == len(row.members)
+        same = key in self.before  # of a line alone it is not known
+        facts = self.baseline.facts(self.before[key]) if same else self.baseline.lines[key].facts
         found = breaches(self.rules.rule, difference, facts, facts_of(row), same_questions=same)
         verdict: Verdict = "holds"
         if not self._is_gated(key):

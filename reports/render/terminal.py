@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 
 from deltamem_eval.reports.table import Table, notes, show_noted, without_empty
+from deltamem_eval.reports.visible import visible
 from rich.cells import cell_len
 from rich.table import Table as RichTable
 from rich.text import Text
@@ -19,13 +20,13 @@ def to_terminal(table: Table, width: int) -> list[RichTable]:
     """Rich tables to print one below the other: one, or where `width` cells are too few to show every number
     whole, several with some of the columns each, the leading columns of text in all of them.
 
-    Texts are shown as they are, never as markup.
+    Texts are shown as they are, never as markup; control characters are written out.
     """
     table = without_empty(table)
     columns = [_Column(table, index, width) for index in range(len(table.columns))]
     made = [_part(part, width) for part in _parts(columns, width)]
-    made[0].title = Text(table.title)
-    made[-1].caption = Text(notes(table))
+    made[0].title = Text(visible(table.title))
+    made[-1].caption = Text(visible(notes(table)))
     return made
 
 
@@ -36,9 +37,9 @@ class _Column:
 
     def __init__(self, table: Table, index: int, width: int) -> None:
         column = table.columns[index]
-        self.heading = column.heading
+        self.heading = visible(column.heading)
         self.is_text = column.kind == "text"
-        self.cells = [show_noted(table, row, index) for row in range(len(table.rows))]
+        self.cells = [visible(show_noted(table, row, index)) for row in range(len(table.rows))]
         self.most = max(map(cell_len, [*self.cells, self.heading]))
         least = max(map(cell_len, [*self.cells, *self.heading.split()]))
         self.least = min(least, max(_LEAST_TEXT, width // _KEYS_SHARE)) if self.is_text else least

@@ -12,9 +12,12 @@ from deltamem_eval.stats import (
     holm,
     holm_where,
     mcnemar,
+    most_patterns,
     paired_bootstrap,
     paired_test,
+    patterns_line,
     sign_flip,
+    sign_flips,
     standard_error,
     unpaired_bootstrap,
     unpaired_test,
@@ -273,3 +276,49 @@ def test_rows_without_a_difference_take_no_share_of_the_error() -> None:
 def test_nothing_to_average_is_refused() -> None:
     with pytest.raises(ValueError, match="not empty"):
         cluster_bootstrap([], [])
+
+
+def test_a_family_of_many_tests_gets_patterns_enough_for_holm() -> None:
+    size = 24  # too many contexts to count every pattern
+    names = [str(number) for number in range(size)]
+    clear = ([1.0] * size, [0.0] * size, names)
+    even = (
+        [float(number % 2) for number in range(size)],
+        [float(number % 2 == 0) for number in range(size)],
+        names,
+    )
+    family = [clear, *[even] * 299]
+    found = sign_flips(family)
+    assert found[0] == 1 / (most_patterns(300) + 1) == 1 / 300_001
+    assert holm(found)[0] < 0.01
+    assert found[1] == sign_flip(*even)  # resolved by the first 10,000, as it is alone
+    assert sign_flip(*clear) == 1 / 10_001
+    assert sign_flips(family) == found
+
+
+def test_patterns_are_counted_where_a_family_s_are_few_enough() -> None:
+    names = [str(number) for number in range(16)]  # 65,536 patterns
+    one = ([1.0] * 16, [0.0] * 16, names)
+    assert sign_flips([one] * 100) == [2 / 2**16] * 100
+    assert sign_flips([([0.5] * 16, [0.5] * 16, names)]) == [1.0]
+
+
+def test_drawing_on_gives_p_values_that_hold_their_level() -> None:
+    random = np.random.default_rng(0)
+    names = [str(number) for number in range(20)]
+    family = [(list(random.normal(size=20)), [0.0] * 20, names) for _ in range(400)]
+    found = sign_flips(family, resamples=20_000)
+    assert sum(p <= 0.05 for p in found) / 400 == pytest.approx(0.05, abs=0.03)
+    assert all(0 < p <= 1 for p in found)
+
+
+def test_contexts_of_two_samples_are_shuffled_on_in_a_family() -> None:
+    a, b = [1.0] * 12, [0.0] * 12
+    names = [[f"{side}{number}" for number in range(12)] for side in "ab"]
+    assert unpaired_test(a, names[0], b, names[1]).value == 1 / 10_001
+    assert unpaired_test(a, names[0], b, names[1], tests=30).value == 1 / 30_001
+
+
+def test_the_floor_of_p_is_told() -> None:
+    assert "below 1 in 10,001," in patterns_line(3)
+    assert "to 594,000 are drawn" in patterns_line(594)

@@ -107,6 +107,59 @@ def test_locomo_counts_whole_and_in_four_categories(
     assert (row["ours"].note, row["ours"].value) == (reason, 6 / 8 if reason is None else None)
 
 
+IFEVAL = {"task": "ifeval", "split": "none"}
+GPQA = {"task": "gpqa_diamond_cot_zeroshot", "split": "none", "filter": "flexible-extract"}
+
+
+def test_each_of_lm_eval_s_tasks_stands_beside_its_own_number(tmp_path: Path) -> None:
+    cells = [
+        (
+            {"method": "token-write", "model": BACKBONE, "task": "lm-eval", "data": data, "window": 0},
+            [sample(number, number < right) for number in range(8)],
+        )
+        for data, right in ((IFEVAL, 6), (GPQA, 2))
+    ]
+    rows = named(write_run(tmp_path / "run", cells))
+    assert {name: row["ours"].value for name, row in rows.items()} == {
+        "GPQA-diamond": 2 / 8,
+        "IFEval": 6 / 8,
+    }
+
+
+@pytest.mark.parametrize(
+    ("data", "name", "reason"),
+    [
+        (GPQA | {"task": "gpqa_diamond_zeroshot"}, "GPQA-diamond", "task gpqa_diamond_zeroshot: the paper "),
+        (GPQA | {"filter": ""}, "GPQA-diamond", "filter the task's first: the paper suite's is flexible-ext"),
+        ({"task": "ifeval"}, "IFEval", "split auto: the paper suite's is none."),
+        (IFEVAL | {"filter": "mine"}, "IFEval", "filter mine: the paper suite's is the task's first."),
+    ],
+)
+def test_another_way_of_asking_lm_eval_is_not_the_paper_s(
+    tmp_path: Path, data: dict, name: str, reason: str
+) -> None:
+    row = named(run(tmp_path, method="token-write", task="lm-eval", data=data))[name]
+    assert row["ours"].value is None
+    assert row["ours"].note.startswith(reason)
+
+
+def test_a_task_of_the_user_s_folder_is_not_lm_eval_s(tmp_path: Path) -> None:
+    cell = {"method": "token-write", "model": BACKBONE, "task": "lm-eval", "data": IFEVAL}
+    request = {"task_options": {"include_path": "mine"}}
+    path = write_run(tmp_path / "run", [(cell, [sample(number, True) for number in range(4)])], request)
+    assert named(path)["IFEval"]["ours"].note == "include_path: the task is not lm-eval's own."
+
+
+def test_hotpotqa_counts_all_of_the_dev_set_s_questions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = run(tmp_path, task="hotpotqa", data={"sha256": "h"}, method="vanilla")
+    few = named(path)["HotpotQA EM"]["ours"]
+    assert (few.value, few.note) == (None, "8 questions: HotpotQA's distractor dev set has 7,405.")
+    monkeypatch.setattr("deltamem_eval.reports.against_paper._DISTRACTOR", 8)
+    assert named(path)["HotpotQA EM"]["ours"].value == 6 / 8
+
+
 @pytest.mark.parametrize(
     ("identity", "reason"),
     [

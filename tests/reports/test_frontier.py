@@ -54,3 +54,17 @@ def test_costs_and_fronts_by_hand(tmp_path: Path) -> None:
     assert rows["vanilla"]["pareto_tokens"].value is None
     assert len(rows["token-write"]["method"].runs) == 1
     assert rows["token-write"]["method"].runs[0].startswith("run/")
+
+
+def test_a_setting_that_only_failed_has_no_cost_and_is_on_no_front(tmp_path: Path) -> None:
+    failed = [sample(number, False, status="oom", prompt_tokens=0, memory_bytes={}) for number in range(4)]
+    run = write_run(
+        tmp_path / "run",
+        [
+            ({"method": "vanilla"}, [sample(number, True) for number in range(4)]),
+            ({"method": "bm25-rag"}, failed),
+        ],
+    )
+    rows = {row[0].value: [cell.value for cell in row[2:]] for row in frontier_table([run]).rows}
+    assert rows["bm25-rag"] == [0.0, None, None, None, None]
+    assert rows["vanilla"] == [1.0, 100, 10, "yes", "yes"]

@@ -12,9 +12,10 @@ import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.reports.averages import averages_table
 from deltamem_eval.reports.page import PageFigure, collect, document, encode, write_page
-from deltamem_eval.reports.page.text import script_json, visible
+from deltamem_eval.reports.page.text import script_json
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Cell, Column, Table
+from deltamem_eval.reports.visible import visible
 from deltamem_eval.store import RunStore
 
 from paged import episode, told, write_paged

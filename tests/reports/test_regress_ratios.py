@@ -137,3 +137,11 @@ def test_runs_and_rules_of_the_other_kind_are_refused(tmp_path: Path) -> None:
     rules.write_text('[[rule]]\nmetric = "median"\nkind = "absolute"\nlimit = 0.1\n')
     with pytest.raises(UserError, match="a median is a relative one"):
         read_rules(rules, bench=True)
+
+
+@pytest.mark.parametrize("metric", ["ratio", "median"])
+def test_a_relative_rule_that_no_fall_can_break_is_refused(tmp_path: Path, metric: str) -> None:
+    rules = tmp_path / "rules.toml"
+    rules.write_text(f'[[rule]]\nmetric = "{metric}"\nkind = "relative"\nlimit = 30\n')
+    with pytest.raises(UserError, match="a share, not points"):
+        read_rules(rules, bench=True)

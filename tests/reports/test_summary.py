@@ -203,3 +203,55 @@ def test_the_matrix_turns_the_table_and_marks_what_differs(tmp_path: Path) -> No
     ]
     assert [row[2].mark for row in table.rows] == ["▲", "", ""]
     assert (table.rows[0][2].low, table.rows[0][2].high, table.rows[0][2].n) == (1.0, 1.0, count)
+
+
+def test_a_row_without_a_difference_takes_no_share_of_the_error(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    count = 12
+    for method, right in (("vanilla", 0), ("bm25-rag", count), ("token-write", 0)):
+        cell(store, None, 0, [sample(number, number < right) for number in range(count)], method=method)
+    table = summary_table([tmp_path / "run"])
+    place = [column.key for column in table.columns].index("p_vanilla")
+    assert {row[0].value: row[place].value for row in table.rows} == {
+        "vanilla": None,
+        "bm25-rag": pytest.approx(2 / 64),
+        "token-write": 1.0,
+    }
+    assert "rows in which anything differs" in table.footnotes[0]
+    assert "below 1 in 10,001" in table.footnotes[0]
+
+
+def test_failed_answers_cost_nothing_that_counts(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    nothing = {"prompt_tokens": 0, "write_seconds": 0.0, "answer_seconds": 0.0, "memory_bytes": {}}
+    samples = [sample(number, True) for number in range(4)]
+    samples[1] = samples[1].model_copy(update={"status": "oom", **nothing})
+    samples[3] = samples[3].model_copy(update={"memory_bytes": {"state": 28}})
+    cell(store, None, 0, samples)
+    failed = [one.model_copy(update={"status": "timeout", **nothing}) for one in samples]
+    cell(store, None, 0, failed, method="bm25-rag")
+    rows = costs_of(tmp_path / "run")
+    assert rows["token-write"] == (128, 10, 2.0, 0.5)  # a context's memory is the most of any question
+    assert rows["bm25-rag"] == (None, None, None, None)
+
+
+def costs_of(run: Path) -> dict[object, tuple[object, ...]]:
+    table = summary_table([run])
+    keys = [column.key for column in table.columns]
+    costs = ("memory_bytes", "prompt_tokens", "write_seconds", "answer_seconds")
+    return {row[0].value: tuple(row[keys.index(key)].value for key in costs) for row in table.rows}
+
+
+@pytest.mark.parametrize(
+    ("source", "wanted"), [("icl_banking77", 0.5), ("eventqa_full", 0.5), ("ruler_qa1", 1.0), ("locomo", 1.0)]
+)
+def test_a_failed_answer_is_no_flexible_match(tmp_path: Path, source: str, wanted: float) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    samples = [sample(0, True), sample(1, False, "failed")]
+    for one in samples:
+        one.source = source
+    samples[0].metrics["flexible_exact_match"] = 1.0
+    cell(store, None, 0, samples)
+    table = summary_table([tmp_path / "run"])
+    place = [column.key for column in table.columns].index("flexible")
+    assert table.rows[0][place].value == wanted

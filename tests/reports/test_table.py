@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -227,3 +228,31 @@ def test_html_escapes_texts_and_marks_the_best() -> None:
 def test_markdown_keeps_its_columns_whatever_names_hold() -> None:
     lines = [line for line in to_markdown(TABLE).splitlines() if line.startswith("|")]
     assert {line.replace("\\|", "").count("|") for line in lines} == {8}
+
+
+HOSTILE = "a|b `c` ``d`` <img src=x> [see](http://x) @all *b* _i_ \\ \\|\nnext\x1b[31m\u202e"
+
+
+def hostile() -> Table:
+    columns = (Column("method", "method"), Column("answer_b", "B answered"))
+    rows = ((Cell("vanilla [full-context]"), Cell(HOSTILE, note="A note.")), (Cell("x"), Cell("`")))
+    return Table("T", columns, rows, "c", foreign=frozenset({"answer_b"}))
+
+
+def test_what_a_model_wrote_is_code_in_markdown() -> None:
+    markdown = to_markdown(hostile())
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert lines[0] == "| method | B answered |"
+    assert lines[2] == (
+        "| vanilla [full-context] | ```a\\|b `c` ``d`` <img src=x> [see](http://x) @all *b* _i_ \\ \\\\| "
+        "next␛[31m[U+202E]``` (1) |"
+    )
+    assert lines[3] == "| x | `` ` `` |"
+    assert to_json(hostile()) == to_json(replace(hostile(), foreign=frozenset()))
+
+
+def test_a_terminal_is_sent_no_control_characters() -> None:
+    console = Console(width=60, file=io.StringIO(), record=True)
+    for part in to_terminal(replace(hostile(), title="T\x1b]0;x\x07", caption="\x1b[2J"), 60):
+        console.print(part)
+    assert not set(console.export_text()) & {"\x1b", "\x07", "\u202e"}

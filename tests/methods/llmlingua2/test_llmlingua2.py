@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from deltamem_eval.backbone import embedded_folder
 from deltamem_eval.conformance import Subject
 from deltamem_eval.conformance.checks import CHECKS
 from deltamem_eval.embedded_compressor import train_classifier
@@ -25,6 +26,13 @@ from tiny import tiny_backbone
 
 pytest.importorskip("llmlingua")
 LINES = tuple(f"note : Ada Walsh lives in Oslo as agreed {index}\n" for index in range(20))
+
+
+def test_the_embedded_classifier_is_named_so_by_its_folder_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(embedded_folder())
+    for name in ("embedded", str(embedded_folder() / "llmlingua2"), "llmlingua2", "./llmlingua2/"):
+        assert LlmLingua2.label({"classifier": name}) == "llmlingua2 (embedded classifier)"
+    assert LlmLingua2.label({"classifier": "some/llmlingua2"}) == "llmlingua2 (classifier llmlingua2)"
 
 
 @pytest.fixture(scope="module")
