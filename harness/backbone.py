@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from deltamem_eval.ahead import Ahead
 from deltamem_eval.attention import can_share, reading
+from deltamem_eval.decoding import Continuation, Decoding, Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
@@ -62,23 +63,6 @@ class Prefix:
             for tensor in (layer.keys, layer.values)
             if tensor is not None
         )
-
-
-@dataclass(frozen=True)
-class Request:
-    """One prompt to continue: token ids that follow the prefix, a budget in tokens, and stop strings."""
-
-    ids: tuple[int, ...]
-    max_new_tokens: int
-    stop: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Continuation:
-    """What a request produced: the text before any stop string, and the number of tokens generated."""
-
-    text: str
-    new_tokens: int
 
 
 class Backbone:
@@ -289,51 +273,6 @@ class Backbone:
         if ids is None:
             ids = self.tokenizer.eos_token_id
         return frozenset([] if ids is None else ids if isinstance(ids, list) else [ids])
-
-
-class Decoding:
-    """One request's continuation while it grows, until a stop string, an end token or its budget ends it."""
-
-    def __init__(self, backbone: Backbone, request: Request) -> None:
-        self._backbone = backbone
-        self._request = request
-        self._ends = backbone.end_ids()
-        self._ids: list[int] = []
-        self._count = 0
-        self.finished = False
-
-    def take(self, token: int) -> None:
-        """Append a token; one that comes after the end is ignored."""
-        if self.finished:
-            return
-        self._count += 1
-        if token in self._ends:
-            self.finished = True
-            return
-        self._ids.append(token)
-        self.finished = self._count >= self._request.max_new_tokens or self._stopped()
-
-    def _stopped(self) -> bool:
-        if not self._request.stop:
-            return False
-        text = self.text().lstrip()
-        return any(stop in text for stop in self._request.stop)
-
-    def text(self) -> str:
-        """What was generated so far, stop strings and all."""
-        return self._backbone.decode(self._ids)
-
-    def continuation(self) -> Continuation:
-        """The result: the text before any stop string, without white space around it.
-
-        Where there are no stop strings it is the text as it is: a task may score how a reply begins.
-        """
-        if not self._request.stop:
-            return Continuation(self.text(), self._count)
-        text = self.text().lstrip()
-        for stop in self._request.stop:
-            text = text.split(stop, 1)[0]
-        return Continuation(text.strip(), self._count)
 
 
 def _first_line(error: Exception) -> str:

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING
 
-from deltamem_eval.backbone import Request
+from deltamem_eval.decoding import Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_ids
 from deltamem_eval.interface import Answer, Query
 
 if TYPE_CHECKING:
-    from deltamem_eval.backbone import Backbone, Continuation
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.decoding import Continuation
 
 PROMPT_VERSION = 1
 _CONTEXT, _QUESTION = "\u2060context\u2060", "\u2060question\u2060"

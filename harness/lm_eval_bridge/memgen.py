@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from deltamem_eval.backbone import Continuation
+from deltamem_eval.decoding import Continuation
 from deltamem_eval.lm_eval_bridge.scoring import ScoringBackbone, first_token, measured
 from deltamem_eval.methods.memgen.method import MemGen
 

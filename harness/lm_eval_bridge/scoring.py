@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 from deltamem_eval.attention import can_share, reading
-from deltamem_eval.backbone import Backbone, Continuation, Prefix, Request
+from deltamem_eval.backbone import Backbone, Prefix
+from deltamem_eval.decoding import Continuation, Request
 from deltamem_eval.errors import UserError
 from torch import Tensor
 

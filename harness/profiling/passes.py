@@ -67,6 +67,7 @@ def one_pass(
     began = time.perf_counter()
     for chunk in work.chunks:
         method.write(chunk)
+    method.snapshot()  # what is left of the writing is done here, as in a run
     meter.wait()
     written = time.perf_counter()
     backbone.watch = watch

@@ -10,7 +10,8 @@ from deltamem_eval.interface import Answer, Footprint, MethodSettings, Overhead,
 from deltamem_eval.methods.vanilla import Vanilla
 
 if TYPE_CHECKING:
-    from deltamem_eval.backbone import Backbone, Continuation
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.decoding import Continuation
     from deltamem_eval.methods.memgen.stream import Stream
     from deltamem_eval.methods.prompt import Prompt
     from deltamem_eval.overhead import ModelShape
@@ -80,7 +81,7 @@ class MemGen(Vanilla):
         return answers
 
     def _continue(self, prompt: Prompt) -> Continuation:
-        from deltamem_eval.backbone import Decoding
+        from deltamem_eval.decoding import Decoding
 
         parts = self._parts
         stream = self._started(prompt.prefix)

@@ -55,7 +55,7 @@ class Summariser:
 
     def _each(self, texts: Sequence[str], task: str) -> list[str]:
         """The task done for every text; of one longer than the positions, for its end."""
-        from deltamem_eval.backbone import Request
+        from deltamem_eval.decoding import Request
 
         new = [text for text in dict.fromkeys(texts) if (task, text) not in self._known]
         room, stop = self._backbone.positions - self._new_tokens, () if self._prompts.chats else ("\n\n",)

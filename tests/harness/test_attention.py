@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 from deltamem_eval.attention import NAME, attend, can_share, limited, reading
-from deltamem_eval.backbone import Backbone, Request
+from deltamem_eval.backbone import Backbone
+from deltamem_eval.decoding import Request
 from tiny import byte_tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from deltamem_eval import backbone as module
-from deltamem_eval.backbone import Request
+from deltamem_eval.decoding import Request
 from tiny import tiny_backbone
 
 

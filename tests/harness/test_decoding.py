@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from deltamem_eval.backbone import Decoding, Request
+from deltamem_eval.decoding import Decoding, Request
 
 END = 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from deltamem_eval import phases
-from deltamem_eval.backbone import Request
+from deltamem_eval.decoding import Request
 from deltamem_eval.phases import DecodeClock, DeviceLostError, Gpus
 from tiny import tiny_backbone
 

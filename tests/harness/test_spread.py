@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import together
 import torch
-from deltamem_eval.backbone import Backbone, Request, load_backbone, pick_device
+from deltamem_eval.backbone import Backbone, load_backbone, pick_device
 from deltamem_eval.cli.main import app
+from deltamem_eval.decoding import Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.provenance import device_line
 from deltamem_eval.spread import check_spread, loading

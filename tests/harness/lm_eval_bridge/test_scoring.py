@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from bridged import plain_logprob
-from deltamem_eval.backbone import Request
+from deltamem_eval.decoding import Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import MethodSettings, Query
 from deltamem_eval.lm_eval_bridge import scoring

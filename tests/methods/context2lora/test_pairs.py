@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from deltamem_eval.backbone import Backbone, Continuation
+from deltamem_eval.backbone import Backbone
+from deltamem_eval.decoding import Continuation
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.context2lora import fit

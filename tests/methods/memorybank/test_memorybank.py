@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 import torch
-from deltamem_eval.backbone import Continuation, Request
+from deltamem_eval.decoding import Continuation, Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.memorybank.bank import SUMMARY, TURN, Bank, Piece, retention
