@@ -159,13 +159,19 @@ def _hindrance(measure: Measure, cells: Sequence[CellRecord], included: frozense
     """Why a measure of these cells is not the paper's; None where it is. included: as `_included`."""
     if any(cell_hash(cell.identity) in included for cell in cells):
         return "include_path: the task is not lm-eval's own."
-    reason = _OTHERWISE.get(measure.task, lambda _: None)
     for cell in cells:
-        data: Mapping[str, Any] = cell.identity["data"]
-        other = _other_request(measure, data) if _is_lm_eval(measure.task) else reason(data)
+        other = _otherwise(measure, cell.identity["data"])
         if other is not None:
             return other
     return "Limited to some of the episodes." if any(cell.identity.get("limit") for cell in cells) else None
+
+
+def _otherwise(measure: Measure, data: Mapping[str, Any]) -> str | None:
+    """Why a cell is not asked as the paper's was, by its data; None where it is."""
+    if _is_lm_eval(measure.task):
+        return _other_request(measure, data)
+    reason = _OTHERWISE.get(measure.task)
+    return None if reason is None else reason(data)
 
 
 def _other_request(measure: Measure, data: Mapping[str, Any]) -> str | None:

@@ -135,14 +135,16 @@ def _judge_notes(rows: Iterable[tuple[Key, tuple[Row, Row]]]) -> list[str]:
     """One sentence for each row whose sides were judged otherwise."""
     notes = []
     for key, (a, b) in rows:
-        judges = [
-            sorted({judge_of(sample) or "no judge" for _, sample in row.members if sample.status == "ok"})
-            for row in (a, b)
-        ]
-        if judges[0] != judges[1]:
-            told = beside(*(", ".join(side) or "nothing answered" for side in judges))
-            notes.append(f"{name_of(key)}: not judged alike ({told}).")
+        first, second = _judges(a), _judges(b)
+        if first != second:
+            notes.append(f"{name_of(key)}: not judged alike ({beside(first, second)}).")
     return notes
+
+
+def _judges(row: Row) -> str:
+    """Who scored a row's answers."""
+    judges = {judge_of(sample) or "no judge" for _, sample in row.members if sample.status == "ok"}
+    return ", ".join(sorted(judges)) or "nothing answered"
 
 
 def _refuse(unlike: Sequence[str], where: str, partial: Sequence[str]) -> None:
