@@ -55,7 +55,8 @@ def train(
     contexts and answers; its --batch counts positions (tokens) of its datastore. docs/training.md has more.
     """
     from deltamem_eval import processes
-    from deltamem_eval.backbone import is_out_of_memory, load_backbone
+    from deltamem_eval.backbone import load_backbone
+    from deltamem_eval.phases import is_out_of_memory
     from deltamem_eval.recipes import distillation_of, settings_of, trainer_of
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
     from rich.console import Console
