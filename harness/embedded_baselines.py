@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -34,9 +35,10 @@ RATES = {
     "llmlingua2": (3e-4, 1e-3, 3e-3),
 }
 STEP, MORE = 3.0, 2  # while the best of a sweep is at its end, so many rates more, each by this factor
-# As many positions as the other baselines read tokens: about 4,300 an update.
-MLP_UPDATES, MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 1_700, 4_096, 256, 200_000
-MLP_SWEEP_UPDATES, MLP_JUDGED_EVERY = 100, 100
+# The longest length sees as many positions as the other baselines read tokens, about 4,300 an update; but
+# imitating its neighbours for long makes the answers less likely.
+LENGTHS, MLP_LENGTHS = "lengths.json", (100, 400, 1_700)
+MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 4_096, 256, 200_000
 
 Train = Callable[[float, bool, Path], None]
 Judge = Callable[[Path], float]
@@ -244,7 +246,7 @@ def corpus(backbone: Backbone, seed: int) -> list[tuple[int, ...]]:
 
 def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
-    from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
+    from deltamem_eval.methods.mlp_memory.model import load_mlp
     from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
     from deltamem_eval.methods.mlp_memory.train import TEMPERATURE, train_mlp, tune_weight
     from deltamem_eval.methods.mlp_memory.tune import answer_costs
@@ -256,12 +258,8 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     targets = Targets(store, MLP_NEIGHBOURS, TEMPERATURE)
     held_out = _held_out(backbone, seed)
 
-    def cost(memory: MlpMemory) -> float:
-        return min(answer_costs(backbone.model, memory, held_out).values())
-
-    def train(rate: float, whole: bool, folder: Path) -> None:
-        updates = MLP_UPDATES if whole else MLP_SWEEP_UPDATES
-        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS, save_every=MLP_JUDGED_EVERY)
+    def fitted(rate: float, updates: int, folder: Path) -> float:
+        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS)
         train_mlp(
             backbone.model,
             texts,
@@ -272,18 +270,40 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
             tokens=DATASTORE,
             neighbours=MLP_NEIGHBOURS,
             targets=targets,
-            judge=cost,
         )
+        return judge(folder)
+
+    def judge(folder: Path) -> float:
+        return min(answer_costs(backbone.model, load_mlp(folder), held_out).values())
+
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        if whole:
+            keep_best_length(lambda updates, place: fitted(rate, updates, place), folder)
+        else:
+            fitted(rate, MLP_LENGTHS[0], folder)
 
     train_swept(
         "mlp-memory",
         train,
-        lambda folder: cost(load_mlp(folder)),
+        judge,
         out,
         held_out_loss_untrained=_untrained(backbone, held_out),
         contexts=len(texts),
     )
     tune_weight(backbone.model, out, held_out)
+
+
+def keep_best_length(fitted: Callable[[int, Path], float], out: Path) -> None:
+    """Fit by each of MLP_LENGTHS updates, leave the fit of least cost in `out`, and all costs on record."""
+    costs: dict[int, float] = {}
+    for updates in MLP_LENGTHS:
+        with tempfile.TemporaryDirectory() as scratch:
+            cost = fitted(updates, Path(scratch))
+            if cost < min(costs.values(), default=math.inf):
+                shutil.copytree(scratch, out, dirs_exist_ok=True)
+            costs[updates] = cost
+    text = json.dumps({str(updates): cost for updates, cost in costs.items()}, indent=2) + "\n"
+    (out / LENGTHS).write_text(text, encoding="utf-8")
 
 
 def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:

@@ -17,15 +17,15 @@ from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, WARM, Rung,
 from deltamem_eval.embedded_baselines import (
     BASELINES,
     DATASTORE,
+    LENGTHS,
+    MLP_LENGTHS,
     MLP_POSITIONS,
-    MLP_SWEEP_UPDATES,
-    MLP_UPDATES,
     SWEEP,
     SWEEP_RUNGS,
     SWEPT_LONGER,
     train_baseline,
 )
-from deltamem_eval.methods.mlp_memory.train import KEPT_FILE, WEIGHT_FILE
+from deltamem_eval.methods.mlp_memory.train import WEIGHT_FILE
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
 
 LOG = "train_log.jsonl"
@@ -93,14 +93,15 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "The baselines train on the adapters' own episodes, all of them, those of the warm start first,",
         "by the code of `deltamem-eval train` and with the context in the prompt: each of them, like each",
         f"adapter, saw {contexts():,} contexts. MLP Memory learns from single positions, and its targets are",
-        "searched for among all others, which limits their number: it drew as many as these contexts have",
-        f"tokens, {MLP_UPDATES * MLP_POSITIONS:,}, from {DATASTORE:,} positions of {_corpus(weights):,}",
-        "of them, questions and all. Learning rates were chosen by short trainings (of MLP Memory",
-        f"{MLP_SWEEP_UPDATES} updates, of MemGen {swept_updates('memgen')} and of the others "
-        f"{swept_updates('llmlingua2')} of five contexts, of both rungs)",
-        "on training episodes that no other training draws, further rates being tried while the best stood",
-        "at an end; so were, on others again, MLP Memory's λ",
-        "and the update whose weights are kept. MemGen's trigger is not trained: it weaves at every place.",
+        f"searched for among all others, which limits their number: {DATASTORE:,} positions of",
+        f"{_corpus(weights):,} of these contexts, questions and all. It was fitted by",
+        f"{', '.join(map(str, MLP_LENGTHS))} updates, the last drawing as many positions as all the contexts",
+        f"have tokens ({MLP_LENGTHS[-1] * MLP_POSITIONS:,}), and the best fit is kept. Learning rates were",
+        "chosen by short trainings (of MLP Memory",
+        f"{MLP_LENGTHS[0]} updates, of MemGen {swept_updates('memgen')} and of the others",
+        f"{swept_updates('llmlingua2')} of five contexts, of both rungs) on training episodes that no other",
+        "training draws, further rates being tried while the best stood at an end; so were, on others again,",
+        "MLP Memory's λ and length. MemGen's trigger is not trained: it weaves at every place.",
         "",
         "| part | learning rate | loss on held-out training episodes |",
         "| --- | ---: | ---: |",
@@ -168,13 +169,14 @@ def _swept(folder: Path) -> list[str]:
 
 
 def _tuned(folder: Path) -> str:
-    """What each λ costs, and which update's weights are kept."""
+    """What each λ and each length costs."""
     record = json.loads((folder / WEIGHT_FILE).read_text(encoding="utf-8"))
-    kept = json.loads((folder / KEPT_FILE).read_text(encoding="utf-8"))["step"]
+    lengths = json.loads((folder / LENGTHS).read_text(encoding="utf-8"))
+    fits = ", ".join(f"{updates}: {cost:.4f}" for updates, cost in lengths.items())
     costs = ", ".join(f"{weight}: {cost:.4f}" for weight, cost in record["answer_nll"].items())
     return (
-        f"MLP Memory's λ is {record['chosen']}, its weights are those of update {kept}; nats per answer "
-        f"token by λ (0 is vanilla): {costs}."
+        f"MLP Memory's λ is {record['chosen']}; nats per answer token by λ (0 is vanilla): {costs}; at the "
+        f"best λ by updates: {fits}."
     )
 
 

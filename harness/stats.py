@@ -235,13 +235,7 @@ def detectable_difference(error: float, freedom: float, *, alpha: float = 0.05, 
 Paired = tuple[Sequence[float], Sequence[float], Sequence[str]]  # a, b and clusters of a test
 
 
-def paired_test(
-    a: Sequence[float],
-    b: Sequence[float],
-    clusters: Sequence[str],
-    *,
-    seed: int = 0,
-) -> PValue:
+def paired_test(a: Sequence[float], b: Sequence[float], clusters: Sequence[str], *, seed: int = 0) -> PValue:
     """Whether a and b differ on the same questions: `paired_tests` of one."""
     return paired_tests([(a, b, clusters)], seed=seed)[0]
 

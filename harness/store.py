@@ -34,6 +34,7 @@ from deltamem_eval.files import (
 )
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Episode
+from deltamem_eval.verdicts import with_verdicts
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PrivateAttr, ValidationError
 
 SCHEMA_VERSION = 1
@@ -131,16 +132,6 @@ class Sample(BaseModel):
         """The same sample, scored by that judge."""
         self._judge = judge
         return self
-
-
-class VerdictRecord(BaseModel):
-    """One line of `verdicts.jsonl`: a judge's metrics of one answer, by a version of the rubrics."""
-
-    model_config = ConfigDict(extra="allow")
-    query: str
-    judge: str
-    rubrics: int
-    metrics: dict[str, FiniteFloat]
 
 
 class Notice(BaseModel):
@@ -372,18 +363,8 @@ def read_cells(path: Path) -> list[tuple[CellRecord, list[Sample]]]:
 
 
 def _judged_samples(cell: Path) -> list[Sample]:
-    """A cell's samples, the metrics of their verdicts in place of the unjudged ones.
-
-    Raises UserError for a damaged line of either file but a torn last one.
-    """
-    samples = read_samples(cell / "samples.jsonl")
-    verdicts = {verdict.query: verdict for verdict in read_lines(cell / "verdicts.jsonl", VerdictRecord)}
-    for sample in samples:
-        verdict = verdicts.get(sample.query)
-        if verdict is not None:
-            sample.metrics = {**sample.metrics, **verdict.metrics, "unjudged": 0.0}
-            sample.with_judge(f"{verdict.judge} (rubrics {verdict.rubrics})")
-    return samples
+    """A cell's samples, the metrics of their verdicts in place of the unjudged ones."""
+    return with_verdicts(read_samples(cell / "samples.jsonl"), cell / "verdicts.jsonl")
 
 
 def read_samples(file: Path) -> list[Sample]:

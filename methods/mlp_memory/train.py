@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -16,14 +16,13 @@ from deltamem_eval.methods.mlp_memory.config import Distillation, MlpConfig
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
 from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
 from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
-from deltamem_eval.methods.training import CHECKPOINT, Example, Report, TrainSettings, fit
+from deltamem_eval.methods.training import Example, Report, TrainSettings, fit
 from deltamem_eval.sharding import shard
 from torch import Tensor, nn
 
 _PLAIN = Distillation()
 TEMPERATURE = _PLAIN.temperature
 WEIGHT_FILE = "weight.json"
-KEPT_FILE = "kept.json"
 
 
 def train_mlp(
@@ -39,14 +38,12 @@ def train_mlp(
     alpha: float = _PLAIN.alpha,
     neighbours: int = _PLAIN.neighbours,
     targets: Targets | None = None,
-    judge: Callable[[MlpMemory], float] | None = None,
 ) -> MlpMemory:
     """Build the datastore from `texts` (token ids), train, and save to `out`.
 
     settings.batch: positions an update. tokens, temperature, alpha, neighbours: as in `Distillation`.
     targets: those of an earlier training on the same texts with the same settings of the store, which then
-    is not built again. judge: a cost, asked for with every checkpoint; the network that had the least is what
-    is saved, else the last one. Raises UserError as `training.fit` does.
+    is not built again. Raises UserError as `training.fit` does.
     """
     model.requires_grad_(False)
     shard(model, ())
@@ -69,40 +66,9 @@ def train_mlp(
         "data": hash_json([list(map(int, ids)) for ids in texts]),
         "distillation": [tokens, temperature, alpha, neighbours],
     }
-    best = _Best(memory, out, judge)
-
-    def told(row: dict[str, Any]) -> None:
-        report(row)
-        if row["step"] % settings.save_every == 0 or row["step"] == settings.steps:
-            best.look(row["step"])
-
-    fit(list(memory.parameters()), loss_at, settings, out, identity, told)
-    if judge is None:
-        processes.on_main(lambda: memory.save(out))
+    fit(list(memory.parameters()), loss_at, settings, out, identity, report)
+    processes.on_main(lambda: memory.save(out))
     return memory
-
-
-class _Best:
-    """Saves the network whenever it costs less than before, and in KEPT_FILE what it costs and since when.
-
-    The file lets a training that goes on from a checkpoint know the least so far.
-    """
-
-    def __init__(self, memory: MlpMemory, out: Path, judge: Callable[[MlpMemory], float] | None) -> None:
-        self._memory, self._out, self._judge = memory, out, judge
-        self._file = out / KEPT_FILE
-        if not (out / CHECKPOINT).is_file():
-            self._file.unlink(missing_ok=True)
-
-    def look(self, step: int) -> None:
-        """Judge the network as it is now."""
-        if self._judge is None:
-            return
-        cost = self._judge(self._memory.eval())
-        self._memory.train()
-        if not self._file.is_file() or cost < json.loads(self._file.read_text(encoding="utf-8"))["cost"]:
-            self._memory.save(self._out)
-            self._file.write_text(json.dumps({"step": step, "cost": cost}) + "\n", encoding="utf-8")
 
 
 def distillation_loss(memory: MlpMemory, targets: Targets, rows: list[int], alpha: float) -> Tensor:

@@ -64,10 +64,8 @@ def test_a_baseline_is_swept_trained_and_loaded(
         ("RUNGS", rungs),
         ("WARM", replace(RUNG, updates=2)),
         ("SWEEP_RUNGS", (replace(RUNG, updates=1), replace(RUNG, updates=1))),
-        ("MLP_SWEEP_UPDATES", 2),
-        ("MLP_JUDGED_EVERY", 2),
+        ("MLP_LENGTHS", (2, 3)),
         ("MORE", 1),
-        ("MLP_UPDATES", 3),
         ("MLP_POSITIONS", 16),
         ("DATASTORE", 400),
     ):
@@ -79,15 +77,16 @@ def test_a_baseline_is_swept_trained_and_loaded(
     assert set(baselines.RATES[name]) <= set(losses)
     assert sweep["chosen"] == min(losses, key=lambda rate: losses[rate])
     rows = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
-    assert len(rows) == (3 if name == "mlp-memory" else 2 + RUNG.updates + 1)
+    assert name == "mlp-memory" or len(rows) == 2 + RUNG.updates + 1
     assert max(row["lr"] for row in rows) <= sweep["chosen"]
     assert not (out / "checkpoint.pt").exists()
     if name == "mlp-memory":
         weight = json.loads((out / "weight.json").read_text())
         config = json.loads((out / "mlp_memory.json").read_text())
-        kept = json.loads((out / "kept.json").read_text())
-        assert kept["step"] in (2, 3)
-        assert kept["cost"] == pytest.approx(sweep["held_out_loss_trained"], rel=1e-5)
+        lengths = json.loads((out / "lengths.json").read_text())
+        assert list(lengths) == ["2", "3"]
+        assert len(rows) == int(min(lengths, key=lambda updates: lengths[updates]))
+        assert min(lengths.values()) == pytest.approx(sweep["held_out_loss_trained"], rel=1e-5)
         assert config["weight"] == weight["chosen"] > 0
     backbone = load_backbone(str(tmp_path / "backbone"), "cpu", "float32")
     settings = (

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.reports.matrix import matrix_table
-from deltamem_eval.reports.summary import summary_table
+from deltamem_eval.reports.summary import FLEXIBLE, summary_table
 from deltamem_eval.store import RunStore, Sample
+from deltamem_eval.tasks.memory_agent_bench.flexible import flexible
+from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES
 
 OVERHEAD = {"trainable": 25, "stored": 25, "backbone": 1000}
 
@@ -255,3 +257,8 @@ def test_a_failed_answer_is_no_flexible_match(tmp_path: Path, source: str, wante
     table = summary_table([tmp_path / "run"])
     place = [column.key for column in table.columns].index("flexible")
     assert table.rows[0][place].value == wanted
+
+
+def test_the_sources_with_a_flexible_match_are_the_benchmark_s() -> None:
+    found = [source.family for source in SOURCES if flexible(source.prefix, "", ()) is not None]
+    assert sorted(found) == sorted(FLEXIBLE)
