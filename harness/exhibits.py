@@ -6,8 +6,11 @@ All of it is bounded, whatever the length of the context, so that a run of long 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
+from deltamem_eval.errors import UserError
+from deltamem_eval.files import read_lines
 from deltamem_eval.hashing import hash_text
 from deltamem_eval.interface import Episode, Query
 from pydantic import BaseModel, ConfigDict
@@ -174,3 +177,27 @@ def _line_end(context: str, place: int) -> int:
     if found >= 0:
         return found + 1
     return len(context) if place + _LINE >= len(context) else place
+
+
+def read_contexts(run: Path) -> dict[tuple[str, str], QuestionRecord]:
+    """By a sample's cluster and query, what a run asked and where its evidence stands; empty where it stored
+    none. Raises UserError for a damaged file.
+    """
+    records = read_lines(run / "contexts.jsonl", ContextRecord)
+    return {
+        (record.cluster if record.characters else hash_text(asked.query), asked.query): asked
+        for record in records
+        for asked in record.questions
+    }
+
+
+def read_prompts(cell: Path) -> dict[str, Clipped | None]:
+    """By query, the context text that stood in its prompt, None where it held none; a query that is missing
+    was not stored. Raises UserError for a damaged file.
+    """
+    records = read_lines(cell / "prompts.jsonl", PromptRecord)
+    texts: dict[str | None, Clipped | None] = {None: None}
+    texts |= {record.shown: record.text for record in records if record.text is not None}
+    if any(record.shown not in texts for record in records):
+        raise UserError(f"{cell / 'prompts.jsonl'} is damaged: it lacks a text that it names")
+    return {record.query: texts[record.shown] for record in records}

@@ -16,10 +16,8 @@ from typing import IO, Any
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.exhibits import (
-    Clipped,
     ContextRecord,
     PromptRecord,
-    QuestionRecord,
     clip,
     context_record,
 )
@@ -34,6 +32,7 @@ from deltamem_eval.files import (
 )
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Episode
+from deltamem_eval.sameness import check_unmixed, same_request
 from deltamem_eval.verdicts import with_verdicts
 from pydantic import BaseModel, ConfigDict, FiniteFloat, PrivateAttr, ValidationError
 
@@ -151,7 +150,6 @@ class CellRecord(BaseModel):
     finished: str
 
 
-_ASKED = ("method", "control", "task", "window", "seed", "options", "limit")  # of a cell's identity
 SCHEMAS: Mapping[str, type[BaseModel]] = {
     "run": RunRecord,
     "context": ContextRecord,
@@ -370,53 +368,6 @@ def _judged_samples(cell: Path) -> list[Sample]:
 def read_samples(file: Path) -> list[Sample]:
     """Samples of a file, without a torn last line. Raises UserError for a damaged line before it."""
     return read_lines(file, Sample)
-
-
-def read_contexts(run: Path) -> dict[tuple[str, str], QuestionRecord]:
-    """By a sample's cluster and query, what a run asked and where its evidence stands; empty where it stored
-    none. Raises UserError for a damaged file.
-    """
-    records = read_lines(run / "contexts.jsonl", ContextRecord)
-    return {
-        (record.cluster if record.characters else hash_text(asked.query), asked.query): asked
-        for record in records
-        for asked in record.questions
-    }
-
-
-def read_prompts(cell: Path) -> dict[str, Clipped | None]:
-    """By query, the context text that stood in its prompt, None where it held none; a query that is missing
-    was not stored. Raises UserError for a damaged file.
-    """
-    records = read_lines(cell / "prompts.jsonl", PromptRecord)
-    texts: dict[str | None, Clipped | None] = {None: None}
-    texts |= {record.shown: record.text for record in records if record.text is not None}
-    if any(record.shown not in texts for record in records):
-        raise UserError(f"{cell / 'prompts.jsonl'} is damaged: it lacks a text that it names")
-    return {record.query: texts[record.shown] for record in records}
-
-
-def same_request(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raises UserError, naming what differs, where the folder `path` was made by another request."""
-    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    if fields:
-        name = fields[0]
-        raise UserError(
-            f"{path} was made by other settings ({', '.join(fields)} differ: {name} was "
-            f"{old.get(name)!r}, is {new.get(name)!r}): choose another --out"
-        )
-
-
-def check_unmixed(path: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    """Raises UserError where two cells of one folder are of the same request and still not the same."""
-    if any(old.get(name) != new.get(name) for name in _ASKED):
-        return
-    fields = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
-    if fields:
-        raise UserError(
-            f"{path} was answered with other {', '.join(fields)} than now (a file, model or version has "
-            "changed since): choose another --out, or remove it"
-        )
 
 
 def now() -> str:

@@ -13,7 +13,8 @@ from typing import IO, Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.files import append_lines, drop_torn_line, is_empty, read_lines, take_lock, write_atomic
 from deltamem_eval.profiling.request import Point
-from deltamem_eval.store import SCHEMA_VERSION, RunRecord, now, read_record, same_request
+from deltamem_eval.sameness import same_request
+from deltamem_eval.store import SCHEMA_VERSION, RunRecord, now, read_record
 from pydantic import BaseModel, ConfigDict, Field
 
 PROFILE_FILE, POINTS_FILE = "profile.json", "points.jsonl"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
+from deltamem_eval.exhibits import read_contexts
 from deltamem_eval.reports.compare.difference import (
     Difference,
     adjusted,
@@ -29,7 +30,7 @@ from deltamem_eval.reports.compare.rows import Key, Row, listed, name_of, rows_o
 from deltamem_eval.reports.compare.selection import match
 from deltamem_eval.reports.groups import Group, judge_of, judges_line, load_groups, with_task
 from deltamem_eval.reports.unfinished import partial_notes
-from deltamem_eval.store import RunRecord, read_contexts, read_run
+from deltamem_eval.store import RunRecord, read_run
 
 _NAMED = ("method", "control", "window")  # settings that a row's key already tells
 _BACKBONE = ("model", "weights", "dtype")  # all that two methods' settings have to share

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deltamem_eval.errors import UserError
-from deltamem_eval.exhibits import Clipped, QuestionRecord
+from deltamem_eval.exhibits import Clipped, QuestionRecord, read_contexts, read_prompts
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.reports.groups import Group, task_of
 from deltamem_eval.store import (
@@ -18,8 +18,6 @@ from deltamem_eval.store import (
     Sample,
     cell_hash,
     read_cells,
-    read_contexts,
-    read_prompts,
     read_run,
 )
 

@@ -8,11 +8,22 @@ import jsonschema
 import pytest
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
-from deltamem_eval.exhibits import AROUND, LONGEST, PASSAGE, PASSAGES, Span, clip, context_record, excerpt
+from deltamem_eval.exhibits import (
+    AROUND,
+    LONGEST,
+    PASSAGE,
+    PASSAGES,
+    Span,
+    clip,
+    context_record,
+    excerpt,
+    read_contexts,
+    read_prompts,
+)
 from deltamem_eval.hashing import hash_text
 from deltamem_eval.schema import published
 from deltamem_eval.session import Request, check, execute
-from deltamem_eval.store import CellStore, RunStore, read_contexts, read_prompts
+from deltamem_eval.store import CellStore, RunStore
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny import tiny_backbone
