@@ -294,16 +294,16 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
 
 
 def keep_best_length(fitted: Callable[[int, Path], float], out: Path) -> None:
-    """Fit by each of MLP_LENGTHS updates, leave the fit of least cost in `out`, and all costs on record."""
-    costs: dict[int, float] = {}
+    """Fit by each of MLP_LENGTHS updates, leave the fit of least cost in `out`, with a record."""
+    costs, began = dict[int, float](), time.perf_counter()
     for updates in MLP_LENGTHS:
         with tempfile.TemporaryDirectory() as scratch:
             cost = fitted(updates, Path(scratch))
             if cost < min(costs.values(), default=math.inf):
                 shutil.copytree(scratch, out, dirs_exist_ok=True)
             costs[updates] = cost
-    text = json.dumps({str(updates): cost for updates, cost in costs.items()}, indent=2) + "\n"
-    (out / LENGTHS).write_text(text, encoding="utf-8")
+    record = {"cost": costs, "seconds": round(time.perf_counter() - began, 1)}
+    (out / LENGTHS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:

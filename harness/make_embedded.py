@@ -171,7 +171,7 @@ def _swept(folder: Path) -> list[str]:
 def _tuned(folder: Path) -> str:
     """What each λ and each length costs."""
     record = json.loads((folder / WEIGHT_FILE).read_text(encoding="utf-8"))
-    lengths = json.loads((folder / LENGTHS).read_text(encoding="utf-8"))
+    lengths = json.loads((folder / LENGTHS).read_text(encoding="utf-8"))["cost"]
     fits = ", ".join(f"{updates}: {cost:.4f}" for updates, cost in lengths.items())
     costs = ", ".join(f"{weight}: {cost:.4f}" for weight, cost in record["answer_nll"].items())
     return (
@@ -181,13 +181,17 @@ def _tuned(folder: Path) -> str:
 
 
 def _part(folder: Path) -> str:
-    """A line of the parts' table; updates and minutes include a warm start, minutes a sweep too."""
+    """A line of the parts' table; updates and minutes include a warm start, minutes a sweep and the fits that
+    were not kept too.
+    """
     rows = _log(folder / LOG)
     warm = _log(folder / WARM_LOG)
     steps = sum(row["step"] for row, after in zip(rows, [*rows[1:], None], strict=True) if _ends(row, after))
     steps += len(warm)
     swept = json.loads((folder / SWEEP).read_text())["seconds"] if (folder / SWEEP).is_file() else 0.0
-    minutes = (rows[-1]["seconds"] + (warm[-1]["seconds"] if warm else 0.0) + swept) / 60
+    lengths = folder / LENGTHS
+    trained = json.loads(lengths.read_text())["seconds"] if lengths.is_file() else rows[-1]["seconds"]
+    minutes = (trained + (warm[-1]["seconds"] if warm else 0.0) + swept) / 60
     count = _parameters(folder)
     return f"| {folder.name} | {count:,} | {steps:,} | {rows[-1]['loss']:.3f} | {minutes:.0f} |"
 

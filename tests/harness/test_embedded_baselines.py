@@ -83,7 +83,7 @@ def test_a_baseline_is_swept_trained_and_loaded(
     if name == "mlp-memory":
         weight = json.loads((out / "weight.json").read_text())
         config = json.loads((out / "mlp_memory.json").read_text())
-        lengths = json.loads((out / "lengths.json").read_text())
+        lengths = json.loads((out / "lengths.json").read_text())["cost"]
         assert list(lengths) == ["2", "3"]
         assert len(rows) == int(min(lengths, key=lambda updates: lengths[updates]))
         assert min(lengths.values()) == pytest.approx(sweep["held_out_loss_trained"], rel=1e-5)
