@@ -2,6 +2,7 @@
 
 from copy import deepcopy
 from functools import cache
+from typing import Any
 
 import torch
 from deltamem_eval.backbone import Backbone
@@ -19,11 +20,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>")
 
 
-@cache
-def _model(positions: int) -> AutoModelForCausalLM:
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "qwen3",
+def tiny_config(family: str, **more: Any) -> Any:
+    """The config of a small decoder of a family, with what else is given."""
+    return AutoConfig.for_model(
+        family,
         hidden_size=48,
         num_hidden_layers=3,
         num_attention_heads=4,
@@ -31,13 +31,18 @@ def _model(positions: int) -> AutoModelForCausalLM:
         head_dim=12,
         intermediate_size=64,
         vocab_size=258,
-        max_position_embeddings=positions,
         initializer_range=0.3,
         pad_token_id=0,
         bos_token_id=None,
         eos_token_id=1,
-        tie_word_embeddings=False,
+        **more,
     )
+
+
+@cache
+def _model(positions: int) -> AutoModelForCausalLM:
+    torch.manual_seed(0)
+    config = tiny_config("qwen3", max_position_embeddings=positions, tie_word_embeddings=False)
     return AutoModelForCausalLM.from_config(config)
 
 

@@ -15,6 +15,7 @@ from deltamem_eval.executors.ray import _check_code
 from deltamem_eval.executors.ray import _device as device_of
 from deltamem_eval.executors.weights import Weights
 from deltamem_eval.executors.worker import Ended, Facts, Refusal, Start, Worker, trained_by_method
+from deltamem_eval.phases import DeviceLostError
 from deltamem_eval.runner import cell_identity, open_cell
 from deltamem_eval.session import Job, Request, make_job, make_task
 from deltamem_eval.store import RunStore, read_run
@@ -190,3 +191,16 @@ def test_workers_with_other_code_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="workers differ in code of deltamem-eval"):
         check_alike(facts, other)
+
+
+def test_a_worker_whose_device_is_lost_ends_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(_: Worker) -> str:
+        raise DeviceLostError("cuda:0 answers no more")
+
+    def ended(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(Worker, "place", lost)
+    monkeypatch.setattr("os._exit", ended)
+    with pytest.raises(SystemExit, match="1"):
+        Worker().call("place")

@@ -20,8 +20,8 @@ from deltamem_eval.methods.memgen.train import places, train_memgen, weaving_los
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings
 from deltamem_eval.methods.vanilla import Vanilla
 from deltamem_eval.shapes import find_shape
-from tiny import byte_tokenizer, tiny_backbone
-from transformers import AutoConfig, AutoModelForCausalLM
+from tiny import byte_tokenizer, tiny_backbone, tiny_config
+from transformers import AutoModelForCausalLM
 
 CONFIG = MemGenConfig(hidden=48, rank=2, latents=3, most=2)
 CHUNKS = tuple(Chunk(f"{name} keeps {index}, or so.\n", index) for index, name in enumerate("abcdefgh"))
@@ -85,22 +85,7 @@ def test_a_stream_from_caches_equals_reading_everything_again(backbone: Backbone
 def sliding_backbone(family: str) -> Backbone:
     """A random backbone whose layers, or some of them, attend to the last 12 tokens only."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        family,
-        hidden_size=48,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=12,
-        intermediate_size=64,
-        vocab_size=258,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-        sliding_window=12,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
+    config = tiny_config(family, max_position_embeddings=512, sliding_window=12)
     if family != "mistral":
         config.layer_types = ["sliding_attention", "full_attention", "sliding_attention"]
     return Backbone(AutoModelForCausalLM.from_config(config), byte_tokenizer(), "slides", "slides", 8)
