@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from deltamem_eval.cli.config import HELP, use_file
 from deltamem_eval.errors import UserError
 from deltamem_eval.suites import SUITES
 
@@ -82,6 +83,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="print the table as JSON")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="count cells and tokens, run nothing")] = False,
     tflops: Annotated[float, typer.Option(help="assumed rate of the device, for --dry-run")] = 160.0,
+    config: Annotated[Path | None, typer.Option(help=HELP, callback=use_file, is_eager=True)] = None,
 ) -> None:
     """Run methods with their controls and print accuracy and cost; after a stop the same command goes on."""
     from deltamem_eval.cli.judge import judge_asked, judge_or_note

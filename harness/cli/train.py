@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from deltamem_eval.cli.config import HELP, use_file
 from deltamem_eval.cli.output import check_file, write_file
 from deltamem_eval.errors import UserError
 
@@ -43,6 +44,7 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
+    config: Annotated[Path | None, typer.Option(help=HELP, callback=use_file, is_eager=True)] = None,
 ) -> None:
     """Train a method's part; the same command goes on from the last checkpoint.
 
