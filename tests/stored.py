@@ -6,7 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jsonschema
+from deltamem_eval.schema import FOLDER
 from deltamem_eval.store import RunStore, Sample
+
+SCHEMA_OF = {
+    "run.json": "run",
+    "cell.json": "cell",
+    "profile.json": "profile",
+    "contexts.jsonl": "context",
+    "samples.jsonl": "sample",
+    "prompts.jsonl": "prompt",
+    "notices.jsonl": "notice",
+    "verdicts.jsonl": "verdict",
+    "points.jsonl": "point",
+}
 
 
 def sample(number: int, right: bool, **more: Any) -> Sample:
@@ -66,3 +80,18 @@ def stored_samples(run: Path) -> dict[tuple[str, str], dict[str, Any]]:
             assert key not in found
             found[key] = {name: value for name, value in sample.items() if not name.endswith("_seconds")}
     return found
+
+
+def assert_published(folder: Path, *expected: str) -> None:
+    """Every file of a run or a profile holds to its published schema; those expected are among them."""
+    seen = set()
+    for file in sorted(folder.rglob("*.json*")):
+        name = "trace" if file.parent.name == "traces" else SCHEMA_OF.get(file.name)
+        if name is None:
+            continue
+        seen.add(name)
+        schema = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        for record in text.splitlines() if file.suffix == ".jsonl" else [text]:
+            jsonschema.validate(json.loads(record), schema)
+    assert set(expected) <= seen

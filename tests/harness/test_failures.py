@@ -20,6 +20,8 @@ from deltamem_eval.store import RunStore, read_cells, read_run
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
 from tiny import tiny_backbone
 
+from stored import assert_published
+
 STAGES = ("__init__", "reset", "write", "snapshot", "restore", "answer", "footprint", "added")
 
 
@@ -69,6 +71,7 @@ def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
     request = asked(place, place / "rows.json", ("toy", "vanilla"))
     run(request, tmp_path / "run")
+    assert_published(tmp_path / "run", "run", "cell", "sample")
     table = summary_table([tmp_path / "run"])
     keys = [column.key for column in table.columns]
     rows = {row[0].value: dict(zip(keys, row, strict=True)) for row in table.rows}

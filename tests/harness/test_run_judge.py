@@ -15,6 +15,7 @@ from deltamem_eval.judging import GIVE_UP, REPLIES, judge_run
 from typer.testing import CliRunner, Result
 
 from judge_server import Server
+from stored import assert_published
 
 ROWS = [
     {
@@ -75,6 +76,7 @@ def test_a_run_is_judged_as_the_command_would(server: Server) -> None:
     assert later.stdout == "6 answers judged by m, 0 left unjudged\n"
     verdicts = [next(Path(name).rglob("verdicts.jsonl")).read_text() for name in ("plain", "judged")]
     assert verdicts[0] == verdicts[1]
+    assert_published(Path("judged"), "run", "cell", "context", "sample", "prompt", "verdict")
     asked = len(server.asked)
     assert cells(run("judged", "--judge", server.url, "--judge-model", "m")) == (pytest.approx(1 / 3), "0")
     assert len(server.asked) == asked

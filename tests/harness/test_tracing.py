@@ -34,7 +34,7 @@ from torch import Tensor
 from torch.nn.functional import linear, normalize
 
 from shared import changed
-from stored import sample, write_run
+from stored import assert_published, sample, write_run
 
 LINES = ("Ann keeps 7.\n", "Bo keeps 41.\n", "Cy, who is late, keeps 3.\n", "Di keeps 9.\n")
 
@@ -161,6 +161,7 @@ def test_an_episode_of_a_run_is_traced_through_each_of_its_policies(copied: Path
         copied / "traces" / "token-write-embedded-0-0.json",
         copied / "traces" / "sequence-write-embedded-0-0.json",
     ]
+    assert_published(copied, "trace", "run", "cell")
     token, sequence = map(read_trace, files)
     (cluster,) = {
         item.cluster

@@ -11,6 +11,8 @@ import pytest
 from deltamem_eval.profiling.store import read_profile
 from profiled import config_file
 
+from stored import assert_published
+
 ENTRY = [sys.executable, "-m", "deltamem_eval.cli.main", "profile"]
 ENV = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
 ADDRESSES = 12 << 30  # bytes a process may ask for; less than the tensor below needs
@@ -42,6 +44,7 @@ def test_a_profile_in_which_a_point_runs_out_of_memory(tmp_path: Path) -> None:
     assert rows[0]["prefill_seconds"]["n"] == 3
     assert rows[1]["peak_bytes"]["value"] is None
     assert read_profile(tmp_path / "made")[0].facts["random"] == ["the backbone"]
+    assert_published(tmp_path / "made", "profile", "point")
 
 
 @pytest.mark.parametrize(
