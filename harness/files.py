@@ -86,7 +86,7 @@ def take_lock(path: Path) -> IO[str]:
         stream = (path / LOCK).open("w")
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{path} is in use by another process: wait for it or choose another --out") from None
+        raise UserError(f"{path} is in use by another process: wait for it or name another folder") from None
     except OSError as error:
         raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
     return stream

@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from deltamem_eval.endpoint import Endpoint, EndpointError
 from deltamem_eval.errors import UserError
-from deltamem_eval.files import drop_torn_line
+from deltamem_eval.files import drop_torn_line, take_lock
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.interface import Query, Task
 from deltamem_eval.store import CellRecord, RunRecord, Sample, cell_hash, read_cells, read_run
@@ -69,11 +70,24 @@ def judge_run(
     """Judge what a run holds; how many answers were judged, and how many stay unjudged.
 
     An endpoint that fails on GIVE_UP answers in a row is asked no more. Raises UserError for a folder that is
-    no run, a run whose data are no longer to be had or are others now, or files that cannot be written.
+    no run, a run that another process works on or judges, one whose data are no longer to be had or are
+    others now, or files that cannot be written.
     """
-    record, waiting = read_run(path), list(_waiting(path))
-    if not waiting:
+    record = read_run(path)
+    if not any(_waiting(path)):
         return 0, 0
+    with closing(take_lock(path)):
+        return _judge_waiting(path, record, list(_waiting(path)), endpoint, note)
+
+
+def _judge_waiting(
+    path: Path,
+    record: RunRecord,
+    waiting: Sequence[tuple[CellRecord, Sample]],
+    endpoint: Endpoint,
+    note: Callable[[str], None],
+) -> tuple[int, int]:
+    """`judge_run` on the answers that wait for it, in a folder that is held."""
     queries = _asked(path, record, waiting)
     replies = Replies(endpoint, path / REPLIES)
     files = [_verdicts(path, cell) for cell, _ in waiting]

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deltamem_eval.endpoint import KEY_VARIABLE, Endpoint, EndpointError, check_url
 from deltamem_eval.errors import UserError
+from deltamem_eval.files import take_lock
 from deltamem_eval.judging import REPLIES, judge_run
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.store import RunStore, Sample, read_cells
@@ -276,6 +278,14 @@ def test_an_unreadable_reply_that_was_stored_before_is_asked_for_again(run: Path
     file.write_text(file.read_text().replace('"reply": "yes"', '"reply": "None"'))
     assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
     assert len(server.asked) == 6
+
+
+def test_a_run_that_somebody_works_on_is_not_judged(run: Path, server: Server) -> None:
+    with closing(take_lock(run)), pytest.raises(UserError, match="in use by another process"):
+        judge_run(run, Endpoint(server.url, "m"))
+    assert server.asked == []
+    assert not list(run.rglob("verdicts.jsonl"))
+    assert judge_run(run, Endpoint(server.url, "m")) == (3, 0)
 
 
 def test_a_damaged_file_of_replies_is_told_in_a_line(run: Path) -> None:
