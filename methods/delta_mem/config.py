@@ -12,6 +12,7 @@ UPDATE_MODES = ("standard", "lambda_outside", "no_lambda")
 GRANULARITIES = ("token", "message_mean", "sentence_mean")
 OUTPUT_INITS = ("zero", "random", "base_slice", "base_slice_fixed")
 HEADS = ("q", "k", "v", "o")
+SCALES = ("layer", "head")
 
 # Experiments the release archived. They are written with these values and refused with any other.
 ARCHIVED: Mapping[str, Any] = {
@@ -44,18 +45,12 @@ ARCHIVED: Mapping[str, Any] = {
     "latent_gate_init": 0.01,
 }
 
-# Options of the release that change what an adapter computes and are not served here, likewise.
-NOT_SERVED: Mapping[str, Any] = {
-    "delta_o_rmsnorm": False,
-    "delta_o_rmsnorm_eps": 1e-6,
-    "trainable_delta_scale": False,
-    "delta_scale_init": 1.0,
-    "delta_scale_max": 2.0,
-    "delta_scale_granularity": "layer",
-    "delta_scale_parameterization": "alpha_over_rank",
-}
+# The one value the release has for it.
+_PARAMETERIZATION = {"delta_scale_parameterization": "alpha_over_rank"}
+_FIXED: Mapping[str, Any] = {**ARCHIVED, **_PARAMETERIZATION}
 
-_FIXED: Mapping[str, Any] = {**ARCHIVED, **NOT_SERVED}
+# What a file that does not say means by it, where that is not the default below, which is the paper's.
+_UNSAID: Mapping[str, Any] = {"output_init": "zero", "delta_heads": HEADS}
 
 
 @dataclass(frozen=True)
@@ -65,7 +60,10 @@ class DeltaMemConfig:
     rank: rows and columns of a state. num_state_heads: states a layer keeps. alpha: corrections are scaled by
     alpha / rank. target_layers: indices of adapted layers, empty for all. delta_heads: which projections are
     corrected. couple_lambda: whether the decay gate is 1 - beta; if not, it has parameters of its own, which
-    state_update_mode no_lambda keeps and does not use. Raises UserError for a value out of range.
+    state_update_mode no_lambda keeps and does not use. delta_o_rmsnorm: the correction of o goes through an
+    RMSNorm with a weight of its own before it is added. trainable_delta_scale: corrections are multiplied by
+    delta_scale_max · sigmoid(s), one s a layer or, by granularity head, one for each of q, k, v and o, which
+    starts so that the product is delta_scale_init. Raises UserError for a value out of range.
     """
 
     rank: int = 8
@@ -83,6 +81,12 @@ class DeltaMemConfig:
     target_modules: tuple[str, ...] = ("self_attn",)
     target_layers: tuple[int, ...] = ()
     delta_heads: tuple[str, ...] = ("q", "o")
+    delta_o_rmsnorm: bool = False
+    delta_o_rmsnorm_eps: float = 1e-6
+    trainable_delta_scale: bool = False
+    delta_scale_init: float = 1.0
+    delta_scale_max: float = 2.0
+    delta_scale_granularity: str = "layer"
 
     def __post_init__(self) -> None:
         for name in ("rank", "num_state_heads", "base_slice_ref_width"):
@@ -91,6 +95,16 @@ class DeltaMemConfig:
         _one_of("state_update_mode", self.state_update_mode, UPDATE_MODES)
         _one_of("memory_write_granularity", self.memory_write_granularity, GRANULARITIES)
         _one_of("output_init", self.output_init, OUTPUT_INITS)
+        _one_of("delta_scale_granularity", self.delta_scale_granularity, SCALES)
+        if not self.delta_o_rmsnorm_eps > 0:
+            raise UserError(
+                f"adapter config: delta_o_rmsnorm_eps must be above 0: {self.delta_o_rmsnorm_eps}"
+            )
+        if not 0 < self.delta_scale_init < self.delta_scale_max:
+            raise UserError(
+                f"adapter config: delta_scale_init must lie between 0 and delta_scale_max, "
+                f"{self.delta_scale_max}, not {self.delta_scale_init}"
+            )
         for head in self.delta_heads:
             _one_of("delta_heads", head, HEADS)
         if not self.delta_heads or not self.target_modules:
@@ -113,18 +127,29 @@ class DeltaMemConfig:
         """Whether the decay gate has parameters of its own that it uses."""
         return not self.couple_lambda and self.state_update_mode != "no_lambda"
 
+    @property
+    def scales(self) -> int:
+        """Learnt scales of a layer's corrections: none, one, or one for each of q, k, v and o."""
+        if not self.trainable_delta_scale:
+            return 0
+        return len(HEADS) if self.delta_scale_granularity == "head" else 1
+
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> DeltaMemConfig:
-        """Read the release's JSON object.
+        """Read the release's JSON object; what it leaves out has the release's default.
 
         Raises UserError for an unknown field, an option that is not at the one value served, or a bad value.
         """
         known = {field.name: field for field in fields(cls)}
-        given: dict[str, Any] = {}
+        given: dict[str, Any] = dict(_UNSAID)
         for name, value in values.items():
             if name in _FIXED:
                 if value != _FIXED[name]:
-                    why = "is an archived option of the release" if name in ARCHIVED else "is not served here"
+                    why = (
+                        "is an archived option of the release"
+                        if name in ARCHIVED
+                        else "is no value of the release's"
+                    )
                     raise UserError(
                         f"adapter config: {name}={value!r} {why}; only {_FIXED[name]!r} is served"
                     )
@@ -135,24 +160,28 @@ class DeltaMemConfig:
         return cls(**given)
 
     def to_json(self) -> dict[str, Any]:
-        """The release's JSON object, with what is archived or not served at its default."""
+        """The release's JSON object, in its order, with what is archived at its default."""
         own = {
             name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
         }
-        return {**own, **_FIXED}
+        late = [name for name in own if name.startswith(("delta_o_", "trainable_", "delta_scale_"))]
+        first = {name: value for name, value in own.items() if name not in late}
+        return {**first, **ARCHIVED, **{name: own[name] for name in late}, **_PARAMETERIZATION}
 
 
 def added_parameters(config: DeltaMemConfig, hidden: int, outputs: Mapping[str, int], layers: int) -> int:
     """Parameters of the active parts, from dimensions alone.
 
-    Per layer 3·R·d + Σ R·out over corrected heads + G·d + G, and G·d + G again for a decay gate of its own.
+    Per layer 3·R·d + Σ R·out over corrected heads + G·d + G, and G·d + G again for a decay gate of its own;
+    the learnt scales, and the width of o for its norm where o is corrected.
     outputs: output width of each of q, k, v, o. layers: layers of the backbone (all are adapted when
     target_layers is empty).
     """
     adapted = len(config.target_layers) or layers
     heads = sum(config.width * outputs[head] for head in config.delta_heads)
     gates = config.gates * (hidden + 1) * (2 if config.has_lambda else 1)
-    return adapted * (3 * config.width * hidden + heads + gates)
+    norm = outputs["o"] if config.delta_o_rmsnorm and "o" in config.delta_heads else 0
+    return adapted * (3 * config.width * hidden + heads + gates + norm + config.scales)
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -171,6 +200,9 @@ def _coerce(name: str, value: Any, default: Any) -> Any:
     floats.
     """
     if isinstance(default, tuple) and isinstance(value, list):
+        kind = int if name == "target_layers" else str
+        if any(type(item) is not kind for item in value):
+            raise UserError(f"adapter config: {name} must be a list of {kind.__name__}, not {value!r}")
         return tuple(value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -50,34 +50,40 @@ _ATTACHED: WeakKeyDictionary[nn.Module, Attachment] = WeakKeyDictionary()
 def attach(model: nn.Module, config: DeltaMemConfig) -> None:
     """Give every targeted attention layer a fresh memory.
 
-    Initialisation draws from torch's global generator: seed it for a repeatable start. Raises UserError for a
-    model without separate q/k/v/o projections or with quantised ones, a layer it does not have, or a model
-    that already carries memories.
+    Initialisation draws from torch's global generator: seed it for a repeatable start. Decoding that reorders
+    or cuts the key-value cache behind the model's back (beam search, assisted decoding) leaves states where
+    they were: use it with writes off. Raises UserError for a model without separate q/k/v/o projections or
+    with quantised ones, a layer it does not have, or a model that already carries memories; the model's
+    forward raises ValueError where gradients are checkpointed, for each layer would write twice.
     """
     if model in _ATTACHED:
         raise UserError("the model already carries a memory: call detach first")
     attachment = Attachment(config)
     targets = _targets(model, config)
     weights = {path: _weights(path, module) for path, module in targets.items()}
+    for path, bases in weights.items():
+        attachment.memories[path] = LayerMemory(config, bases).to(bases["q"].device)
+    # All memories are made: what fails, for want of room, has left nothing on the model.
     for path, module in targets.items():
-        projections = {head: module.get_submodule(f"{head}_proj") for head in HEADS}
-        bases = weights[path]
-        memory = LayerMemory(config, bases).to(bases["q"].device)
-        attachment.memories[path] = memory
-        attachment.handles.append(
-            module.register_forward_pre_hook(partial(_before_attention, attachment, memory), with_kwargs=True)
-        )
-        attachment.handles.extend(
-            projections[head].register_forward_hook(partial(_after_projection, memory, head))
-            for head in config.delta_heads
-        )
-        if "o" not in config.delta_heads:
-            attachment.handles.append(module.register_forward_hook(partial(_after_attention, memory)))
+        _hook(attachment, attachment.memories[path], module)
     decoder = decoder_of(model)
     before = partial(_before_decoder, attachment, _Forward.of(decoder))
     attachment.handles.append(decoder.register_forward_pre_hook(before, with_kwargs=True))
     attachment.handles.append(decoder.register_forward_hook(partial(_after_decoder, attachment)))
     _ATTACHED[model] = attachment
+
+
+def _hook(attachment: Attachment, memory: LayerMemory, module: nn.Module) -> None:
+    """Let a memory see what its attention module is given, and correct its projections."""
+    attachment.handles.append(
+        module.register_forward_pre_hook(partial(_before_attention, attachment, memory), with_kwargs=True)
+    )
+    attachment.handles.extend(
+        module.get_submodule(f"{head}_proj").register_forward_hook(partial(_after_projection, memory, head))
+        for head in attachment.config.delta_heads
+    )
+    if "o" not in attachment.config.delta_heads:
+        attachment.handles.append(module.register_forward_hook(partial(_after_attention, memory)))
 
 
 def detach(model: nn.Module) -> None:
@@ -255,8 +261,18 @@ class _Forward(NamedTuple):
 
 
 def _before_decoder(
-    attachment: Attachment, forward: _Forward, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    attachment: Attachment,
+    forward: _Forward,
+    decoder: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
 ) -> None:
+    if torch.is_grad_enabled() and decoder.training and _checkpoints(decoder):
+        raise ValueError(
+            "a model that carries a memory cannot checkpoint gradients: each layer would write twice; call "
+            "gradient_checkpointing_disable"
+        )
+
     def given(name: str) -> Any:
         return forward.argument(name, args, kwargs)
 
@@ -268,6 +284,11 @@ def _before_decoder(
     if attachment.segments is not None and attachment.config.memory_write_granularity != "token":
         attachment.ids = _ids_of(attachment, attachment.segments, tokens, cache)
         attachment.silent = attachment.ids is None
+
+
+def _checkpoints(decoder: nn.Module) -> bool:
+    """Whether layers forget what their backward pass needs and run again for it."""
+    return any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules())
 
 
 def _ids_of(attachment: Attachment, ids: Tensor, tokens: int, cache: Any) -> Tensor | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, cast
 
 import torch
 from deltamem_eval.methods.delta_mem.config import HEADS, DeltaMemConfig
-from deltamem_eval.methods.delta_mem.initial import initial_delta, random_projection
+from deltamem_eval.methods.delta_mem.initial import initial_delta, initial_scale, random_projection
 from deltamem_eval.methods.delta_mem.packed import pack, tie
 from deltamem_eval.methods.delta_mem.scan import Form, UpdateMode, scan
 from deltamem_eval.methods.delta_mem.step import EPS, step_token
@@ -55,6 +55,11 @@ class LayerMemory(nn.Module):
             bias = torch.full((config.gates,), -config.beta_bias_init)
             self.lambda_proj = nn.Parameter(weight, requires_grad=config.has_lambda)
             self.lambda_bias = nn.Parameter(bias, requires_grad=config.has_lambda)
+        if config.delta_o_rmsnorm:
+            ones = torch.ones(bases["o"].shape[0])
+            self.delta_o_rmsnorm_weight = nn.Parameter(ones, requires_grad="o" in config.delta_heads)
+        if config.trainable_delta_scale:
+            self.delta_scale_raw = nn.Parameter(initial_scale(config))
         gates = ("beta", "lambda") if config.has_lambda else ("beta",)
         self._rows = (*_INPUTS, *(f"{gate}_proj" for gate in gates))
         self._offsets = tuple(f"{gate}_bias" for gate in gates)
@@ -167,23 +172,42 @@ class LayerMemory(nn.Module):
         self.reads = reads.transpose(1, 2).flatten(2)
 
     def corrected(self, head: str, output: Tensor) -> Tensor:
-        """The output [batch, tokens, out] of the layer's own projection of `head`, with (α/r) W^Δ r added; in
-        place where no gradients are wanted.
+        """The output [batch, tokens, out] of the layer's own projection of `head`, with its correction added;
+        in place where no gradients are wanted.
         """
-        reads, scale = self.reads, self._scale
+        reads = self.reads
         if reads is None:
             return output
-        weight = cast(Tensor, self._parameters[self._heads[head]])
         if torch.is_grad_enabled():
-            return output + (scale * _linear(reads, weight)).to(output.dtype)
+            return output + self._correction(head, reads).to(output.dtype)
         if reads.dim() == 3:
             for piece, read in zip(torch.split(output, PIECE, 1), torch.split(reads, PIECE, 1), strict=True):
-                piece.add_(_linear(read, weight), alpha=scale)
-        elif reads.dtype == output.dtype == weight.dtype:
-            output.squeeze(1).addmm_(reads, weight.t(), alpha=scale)
+                self._add(head, piece, read)
         else:
-            output.squeeze(1).add_(_linear(reads, weight), alpha=scale)
+            self._add(head, output.squeeze(1), reads)
         return output
+
+    def _add(self, head: str, output: Tensor, reads: Tensor) -> None:
+        """Add the correction in place, the plain one without a tensor more than it takes."""
+        weight, scale = cast(Tensor, self._parameters[self._heads[head]]), self._scale
+        if self.config.scales or (head == "o" and self.config.delta_o_rmsnorm):
+            output.add_(self._correction(head, reads))
+        elif reads.dim() == 2 and reads.dtype == output.dtype == weight.dtype:
+            output.addmm_(reads, weight.t(), alpha=scale)
+        else:
+            output.add_(_linear(reads, weight), alpha=scale)
+
+    def _correction(self, head: str, reads: Tensor) -> Tensor:
+        """(α/r) W^Δ r of reads [..., R], times its learnt scale, and for o through its norm [..., out]."""
+        config, own = self.config, cast(dict[str, Tensor], self._parameters)
+        change = self._scale * _linear(reads, own[self._heads[head]])
+        if config.scales:
+            raw = own["delta_scale_raw"][HEADS.index(head) if config.scales > 1 else 0]
+            change = change * (config.delta_scale_max * raw.to(change.dtype).sigmoid())
+        if head == "o" and config.delta_o_rmsnorm:
+            weight = own["delta_o_rmsnorm_weight"].to(change.dtype)
+            change = functional.rms_norm(change, weight.shape, weight, config.delta_o_rmsnorm_eps)
+        return change
 
     def keys_of(self, x: Tensor, head: Literal["q", "k"]) -> Tensor:
         """Normalised keys of reading (q) or writing (k) of states [batch, tokens, width of the model], as

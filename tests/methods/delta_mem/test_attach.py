@@ -10,6 +10,7 @@ from deltamem_eval.methods.delta_mem import (
     attach,
     detach,
     get_state,
+    hooks,
     reset_state,
     segments,
     set_state,
@@ -284,3 +285,34 @@ def test_packed_weights_are_refused_and_nothing_stays_attached(
     attach(model, DeltaMemConfig())
     detach(model)
     assert torch.equal(model(ids).logits, before)
+
+
+def test_a_memory_that_cannot_be_made_leaves_nothing(ids: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny()
+    before = model(ids).logits
+    made = []
+
+    class Short(hooks.LayerMemory):
+        def __init__(self, *given: object) -> None:
+            if len(made) == 2:
+                raise torch.OutOfMemoryError
+            made.append(self)
+            super().__init__(*given)
+
+    monkeypatch.setattr(hooks, "LayerMemory", Short)
+    with pytest.raises(torch.OutOfMemoryError):
+        attach(model, DeltaMemConfig(output_init="random"))
+    model(ids)
+    assert torch.equal(model(ids).logits, before)
+
+
+def test_checkpointed_gradients_are_refused(ids: Tensor) -> None:
+    model = tiny().train()
+    model.gradient_checkpointing_enable()
+    attach(model, DeltaMemConfig())
+    model(ids)  # without gradients nothing is computed again
+    with torch.enable_grad(), pytest.raises(ValueError, match="cannot checkpoint gradients"):
+        model(ids)
+    model.gradient_checkpointing_disable()
+    with torch.enable_grad():
+        model(ids).logits.sum().backward()
