@@ -249,7 +249,7 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
     from deltamem_eval.methods.mlp_memory.model import load_mlp
     from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
     from deltamem_eval.methods.mlp_memory.train import TEMPERATURE, train_mlp, tune_weight
-    from deltamem_eval.methods.mlp_memory.tune import answer_costs
+    from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
 
     shape = backbone.shape()
     config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
@@ -274,7 +274,8 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
         return judge(folder)
 
     def judge(folder: Path) -> float:
-        return min(answer_costs(backbone.model, load_mlp(folder), held_out).values())
+        costs = answer_costs(backbone.model, load_mlp(folder), held_out)
+        return costs[best_weight(costs)]  # of mixing at all: without, all fits cost the same
 
     def train(rate: float, whole: bool, folder: Path) -> None:
         if whole:

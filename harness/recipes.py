@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from deltamem_eval.trainers import Trainer
 
 MLP = "mlp-memory"
+MOST_SEED = 2**32 - 1  # what every generator takes
 # arXiv 2508.01832: the rate, its warm-up and straight fall, five times through the datastore. Ours is small,
 # and a network that starts from nothing needs more updates than that.
 MLP_BATCH, MLP_LR, MLP_WARMUP, MLP_EPOCHS, MLP_LEAST = 4096, 4e-4, 0.03, 5, 1000
@@ -30,6 +31,8 @@ def settings_of(method: str, asked: Mapping[str, Any], how: Distillation) -> Tra
     from deltamem_eval.methods.training import TrainSettings
 
     given = {name: value for name, value in asked.items() if value is not None}
+    if not 0 <= given.get("seed", 0) <= MOST_SEED:
+        raise UserError(f"--seed must lie between 0 and {MOST_SEED:,}, not {given['seed']}")
     for name, value in given.items():
         if name != "seed" and not 0 < value < math.inf:
             raise UserError(f"{_flag(name)} must be a number above 0, not {value}")

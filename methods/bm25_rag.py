@@ -32,10 +32,12 @@ class Bm25Rag(MemoryMethod):
     """Okapi BM25 (k1 1.5, b 0.75) over passages packed from the context's chunks.
 
     Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller
-    than 2048. top_k: passages at most. words: `split` (on white space, case kept, as MemoryAgentBench's
+    than 2048; never more than the window. top_k: passages at most; 0 means as many as fit, where
+    MemoryAgentBench's baseline has 10 of 4096 tokens. words: `split` (on white space, case kept, as MemoryAgentBench's
     baseline does) or `plain` (lower-cased letters and digits). order: `context` puts passages in the prompt
     as they stood, `rank` best first. Passages that do not fit what is left of the window are passed over; a
-    chunk longer than the window is cut into passages that can be shown. Okapi's inverse document frequency is
+    chunk longer than the window is cut into passages that can be shown. A passage lies in one session, and
+    one that begins within a dated session is headed by its date, as the session's first line is. Okapi's inverse document frequency is
     rank-bm25's, which is 0 for a word in exactly half of the passages: among two or three passages it may
     rank a matching one last.
     """
@@ -46,7 +48,7 @@ class Bm25Rag(MemoryMethod):
     prompt_each: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {
         "passage_tokens": 0,
-        "top_k": 10,
+        "top_k": 0,
         "words": "split",
         "order": "context",
     }
@@ -63,30 +65,44 @@ class Bm25Rag(MemoryMethod):
             raise UserError(
                 f"option order of bm25-rag must be context or rank, not {self.options['order']!r}"
             )
-        check_least(self.name, self.options, {"passage_tokens": 0, "top_k": 1})
+        check_least(self.name, self.options, {"passage_tokens": 0, "top_k": 0})
         self._backbone = backbone
         self._prompts = PromptBuilder(backbone)
         self._window = window_size(backbone, settings.window)
-        self._passage_tokens = self.options["passage_tokens"] or passage_size(self._window)
+        asked = self.options["passage_tokens"] or passage_size(self._window)
+        self._passage_tokens = min(asked, self._window) if self._window else asked
         self.reset()
 
     def reset(self) -> None:
         """Forget the context."""
         self._texts: list[str] = []
         self._sizes: list[int] = []
+        self._session: str | None = None
         self._index: _Index | None = None
 
     def write(self, chunk: Chunk) -> None:
-        """Add the chunk to the last passage, or begin a new one where that would grow too long."""
+        """Add the chunk to the last passage, or begin a new one where that would grow too long or is of
+        another session.
+        """
         self._index = None
-        for text in fitting(chunk.text, self._window, lambda piece: len(self._backbone.encode(piece))):
-            size = len(self._backbone.encode(text))
-            if self._sizes and self._sizes[-1] + size <= self._passage_tokens:
+        for text in fitting(chunk.text, self._window, self._length):
+            size, within = self._length(text), chunk.session == self._session
+            if self._sizes and within and self._sizes[-1] + size <= self._passage_tokens:
                 self._texts[-1] += text
                 self._sizes[-1] += size
-            else:
-                self._texts.append(text)
-                self._sizes.append(size)
+                continue
+            shown = self._headed(text, chunk.session) if self._texts and within else text
+            self._session = chunk.session
+            self._texts.append(shown)
+            self._sizes.append(self._length(shown))
+
+    def _headed(self, text: str, session: str | None) -> str:
+        """A passage from within a session, under its date where there is one and the window holds both."""
+        headed = f"Conversation on {session}:\n{text}" if session else text
+        return headed if self._length(headed) <= self._window else text
+
+    def _length(self, text: str) -> int:
+        return len(self._backbone.encode(text))
 
     def answer(self, queries: Sequence[Query]) -> list[Answer]:
         """Retrieve for each question and answer from what was found."""
@@ -105,7 +121,7 @@ class Bm25Rag(MemoryMethod):
         ranked = self._settle().rank(self._split(str(query.metadata.get("question", query.prompt))))
         chosen: list[int] = []
         for index in ranked:
-            if len(chosen) == self.options["top_k"]:
+            if budget <= 0 or len(chosen) == (self.options["top_k"] or len(ranked)):
                 break
             size = self._backbone.length(self._texts[index])
             if size <= budget:
@@ -126,14 +142,15 @@ class Bm25Rag(MemoryMethod):
         """The passages; the index follows from them, and is made here so that no answer waits for it."""
         if self._window:
             self._settle()
-        return Snapshot({}, {"texts": list(self._texts), "sizes": list(self._sizes)})
+        meta = {"texts": list(self._texts), "sizes": list(self._sizes), "session": self._session}
+        return Snapshot({}, meta)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put the passages back; the index is kept where they are the same."""
         texts = list(snapshot.meta["texts"])
         if texts != self._texts:
             self._texts, self._index = texts, None
-        self._sizes = list(snapshot.meta["sizes"])
+        self._sizes, self._session = list(snapshot.meta["sizes"]), snapshot.meta["session"]
 
     def footprint(self) -> Footprint:
         """Bytes of the passages, and of the index's postings at 12 bytes each (term, passage, count)."""

@@ -11,6 +11,12 @@ from deltamem_eval.methods.window import LEAST_WINDOW
 _CUTS = tuple(map(re.compile, (r"[^\n]*\n|[^\n]+", r"(?s:.+?)(?:(?<=[.!?])\s+|\Z)", r"\s*\S+\s*|\s+")))
 
 
+def sentences(text: str) -> list[str]:
+    """A partition of the text into sentences, each with the white space that follows it; a line ends one."""
+    lines = [found[0] for found in _CUTS[0].finditer(text)]
+    return [found[0] for line in lines for found in _CUTS[1].finditer(line) if found[0]]
+
+
 def passage_size(window: int) -> int:
     """Tokens of a passage where none are asked for: 512, or a quarter of a window smaller than 2048."""
     return 512 if window >= 2048 else max(window // 4, LEAST_WINDOW)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 IGNORED = -100
 CHECKPOINT = "checkpoint.pt"
 LOG = "train_log.jsonl"
+_HELD = {"identity", "step", "parameters", "optimiser", "schedule"}  # in a checkpoint
 Report = Callable[[dict[str, Any]], None]
 Losses = Tensor | Iterator[Tensor]  # a loss, or its summands, each made when it is asked for
 
@@ -35,6 +36,8 @@ class TrainSettings:
     and of an answer. parts: an update's contexts are worked on in so many groups of like length, so that
     short ones carry little padding; the loss is that of the whole. accumulate: a group's gradient is taken
     before the next one's loss is made, so that memory holds one group; else all are held until the end.
+    backbone: which one is trained on, as its loader identifies it, empty where nobody asks: a checkpoint made
+    on another is not gone on with.
     """
 
     steps: int = 70
@@ -50,6 +53,7 @@ class TrainSettings:
     parts: int = 1
     schedule: Literal["cosine", "linear"] = "cosine"
     accumulate: bool = False
+    backbone: str = ""
 
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on; older ones know no schedule but the cosine and do not name it.
@@ -60,6 +64,8 @@ class TrainSettings:
         del values["accumulate"]
         if self.schedule == "cosine":
             del values["schedule"]
+        if not self.backbone:
+            del values["backbone"]
         return values
 
 
@@ -183,11 +189,19 @@ def fit(
             "lr": schedule.get_last_lr()[0],
             "seconds": time.perf_counter() - began,
         }
-        with (out / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        _append(out / LOG, row)
         report(row)
         if (step + 1) % settings.save_every == 0 or step + 1 == settings.steps:
             state.save(step + 1)
+
+
+def _append(file: Path, row: dict[str, Any]) -> None:
+    """Add a line to the log. Raises UserError where the folder takes none."""
+    try:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write to {file.parent}: {error.strerror or error}") from None
 
 
 def _backward(losses: Losses) -> Tensor:
@@ -228,7 +242,7 @@ class _State:
     schedule: torch.optim.lr_scheduler.LambdaLR
 
     def save(self, step: int) -> None:
-        """Write a checkpoint beside the old one, then put it in its place."""
+        """Write a checkpoint beside the old one, then put it in its place. Raises UserError for a full disk."""
         state = {
             "identity": json.dumps(self.identity),
             "step": step,
@@ -237,26 +251,35 @@ class _State:
             "schedule": self.schedule.state_dict(),
         }
         temporary = self.out / f"{CHECKPOINT}.tmp"
-        torch.save(state, temporary)
-        temporary.replace(self.out / CHECKPOINT)
+        try:
+            torch.save(state, temporary)
+            temporary.replace(self.out / CHECKPOINT)
+        except (OSError, RuntimeError) as error:  # torch's writer raises the latter
+            temporary.unlink(missing_ok=True)
+            line = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"cannot write a checkpoint to {self.out}: {line[0]}") from None
 
     def resume(self) -> int:
         """Load a checkpoint if there is one; the number of updates already made.
 
         Every process reads it: nothing is saved anew before all have made an update together.
         """
+        file = self.out / CHECKPOINT
         try:
             self.out.mkdir(parents=True, exist_ok=True)
+            if not file.is_file():
+                if processes.is_main():
+                    (self.out / LOG).unlink(missing_ok=True)
+                    (self.out / LOG).touch()
+                return 0
         except OSError as error:
             raise UserError(f"cannot write to {self.out}: {error.strerror or error}") from error
-        file = self.out / CHECKPOINT
-        if not file.is_file():
-            if processes.is_main():
-                (self.out / LOG).unlink(missing_ok=True)
-            return 0
         state = _read_checkpoint(file)
         if state["identity"] != json.dumps(self.identity):
-            raise UserError(f"{file} was made with other settings or data: choose another --out or remove it")
+            raise UserError(
+                f"{file} was made with other settings or data, or on another backbone: choose another --out or "
+                "remove it"
+            )
         with torch.no_grad():
             for parameter, value in zip(self.parameters, state["parameters"], strict=True):
                 parameter.copy_(value)
@@ -272,6 +295,8 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises many kinds for a damaged file
         raise UserError(f"{file} is damaged: remove it to begin anew ({type(error).__name__})") from None
+    if not isinstance(state, dict) or not state.keys() >= _HELD:
+        raise UserError(f"{file} is no checkpoint of ours: choose another --out or remove it")
     return state
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,8 +44,10 @@ class Context2Lora(MemoryMethod):
     batch: pairs an update. lr. questions: asked of the backbone about each passage. passage_tokens: the most
     a passage has; one whose questions cannot be read is learnt whole, as plain text, and reported. rank and
     targets hold for both modes; a trained folder brings its own. Unlike Back et al. 2026, whose adapters are
-    of rank 4 on all linear layers with dropout 0.1, both modes have those of the table, without dropout, and
-    passages are asked about once and directly, without a summary.
+    of rank 4 on all linear layers with dropout 0.1, both modes have those of the table, without dropout.
+    Passages do not overlap (theirs by 200 tokens) and are asked about once, greedily and directly, 20
+    questions, where they ask for 40 about a summary and twice for new ones at temperature 0.7; and answers
+    alone are learnt, where they learn the whole chat, question included.
     """
 
     name: ClassVar[str] = "context2lora"
@@ -76,6 +79,13 @@ class Context2Lora(MemoryMethod):
                 f"option mode of context2lora must be static or per-context, not {self.options['mode']!r}"
             )
         check_least(self.name, self.options, dict.fromkeys(_COUNTS, 1))
+        if not 0 < self.options["lr"] < math.inf:
+            raise UserError(f"option lr of context2lora must be a number above 0, not {self.options['lr']}")
+        if not all(self.options["targets"].split(",")):
+            raise UserError(
+                f"option targets of context2lora names modules, separated by commas, not "
+                f"{self.options['targets']!r}"
+            )
         self._backbone, self._seed = backbone, settings.seed
         self._per_context = self.options["mode"] == "per-context"
         self._prompts = PromptBuilder(backbone)

@@ -16,6 +16,7 @@ from deltamem_eval.interface import (
     Query,
     Snapshot,
 )
+from deltamem_eval.methods.passages import sentences
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
@@ -37,7 +38,7 @@ class DeltaMem(MemoryMethod):
     trained: ClassVar[bool] = True
     writes_through: ClassVar[bool] = True
     granularity: ClassVar[str] = "token"
-    state_heads: ClassVar[int] = 1
+    state_heads: ClassVar[int] = 1  # of the paper's adapter
     defaults: ClassVar[Mapping[str, Any]] = {"write_length": 0}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
@@ -69,13 +70,18 @@ class DeltaMem(MemoryMethod):
         return asked or min(most, _LONGEST_WRITE)
 
     def _check_policy(self, config: DeltaMemConfig, folder: str) -> None:
-        wanted = (self.granularity, self.state_heads > 1)
-        if (config.memory_write_granularity, config.num_state_heads > 1) != wanted:
+        if not self._serves(config):
             raise UserError(
                 f"the adapter in {folder} writes by {config.memory_write_granularity} into "
                 f"{config.num_state_heads} "
                 f"state(s): it is not for {self.name}"
             )
+
+    @classmethod
+    def _serves(cls, config: DeltaMemConfig) -> bool:
+        """Whether an adapter writes as this policy does."""
+        several = config.num_state_heads > 1
+        return (config.memory_write_granularity, several) == (cls.granularity, cls.state_heads > 1)
 
     def reset(self) -> None:
         """Forget the context: empty states, nothing pending."""
@@ -90,11 +96,20 @@ class DeltaMem(MemoryMethod):
         ids = self._window.add(chunk)
         self._settled = None
         self._shared.clear()
+        if self._config.memory_write_granularity != "sentence_mean":
+            self._take(chunk.index, ids)
+            return
+        for sentence in sentences(chunk.text):
+            last = self._pending[-1][0] if self._pending else -1
+            self._take(last + 1, self._backbone.encode(sentence))
+
+    def _take(self, message: int, ids: list[int]) -> None:
+        """Take in one message, or what a write is of; ids rise within a segment."""
         if self._pending and sum(len(part) for _, part in self._pending) + len(ids) > self._write_length:
             self._flush()
         for start in range(0, len(ids), self._write_length):
             part = ids[start : start + self._write_length]
-            self._pending.append((chunk.index, part))
+            self._pending.append((message, part))
             if len(part) == self._write_length:
                 self._flush()
 
@@ -233,11 +248,19 @@ class TokenWrite(DeltaMem):
 
 
 class SequenceWrite(DeltaMem):
-    """Sequence-state write: each message writes once, the mean of its tokens."""
+    """Sequence-state write: each message writes once, the mean of its tokens.
+
+    An adapter of sentence_mean writes once a sentence; one with several states writes into all of them.
+    """
 
     name: ClassVar[str] = "sequence-write"
     summary: ClassVar[str] = "δ-mem, each message writes its mean into one 8×8 state a layer"
     granularity: ClassVar[str] = "message_mean"
+
+    @classmethod
+    def _serves(cls, config: DeltaMemConfig) -> bool:
+        """Whether an adapter writes by message or by sentence, into however many states."""
+        return config.memory_write_granularity != "token"
 
 
 class MultiWrite(DeltaMem):

@@ -10,9 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from deltamem_eval.errors import UserError
+from safetensors import SafetensorError, safe_open
 
 # The package tells word beginnings by the model's name: the family's own stands for any folder.
 _FAMILIES = {"bert": "bert-base-multilingual-cased", "xlm-roberta": "xlm-roberta-large"}
+_HEAD = "classifier.weight"
 _SEQUENCE = 512  # the package pads every chunk to this many positions
 
 
@@ -36,8 +38,8 @@ class _Counter:
 def load_compressor(classifier: str, encode: Callable[[str], list[int]], device: str) -> Compressor:
     """A compressor from a hub name or a folder; random states are left as they were.
 
-    encode: the backbone's tokenizer. Raises UserError for a model that is not to be had, is no classifier of
-    two labels, or is of a family the package cannot read.
+    encode: the backbone's tokenizer. Raises UserError for a model that is not to be had or is damaged, is no
+    classifier of two labels, has no trained head, or is of a family the package cannot read.
     """
     try:
         from llmlingua import PromptCompressor
@@ -62,7 +64,11 @@ def load_compressor(classifier: str, encode: Callable[[str], list[int]], device:
                 self.model.eval()
                 self.init_llmlingua2()
 
-    made = LocalCompressor()
+    try:
+        made = LocalCompressor()
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        raise UserError(f"cannot load the classifier '{classifier}': {_first_line(error)}") from None
+    _check_head(classifier, made.model)
 
     def compress(text: str, target_tokens: int, forced: str) -> str:
         if not text.strip():
@@ -94,8 +100,7 @@ def _check(classifier: str) -> str:
     try:
         config = AutoConfig.from_pretrained(classifier, trust_remote_code=False)
     except (OSError, ValueError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"cannot load the classifier '{classifier}': {first}") from None
+        raise UserError(f"cannot load the classifier '{classifier}': {_first_line(error)}") from None
     if config.model_type not in _FAMILIES:
         raise UserError(
             f"the classifier '{classifier}' is a {config.model_type}; LLMLingua-2 reads "
@@ -114,6 +119,28 @@ def _check(classifier: str) -> str:
             f"LLMLingua-2 needs at least {least}"
         )
     return _FAMILIES[config.model_type]
+
+
+def _check_head(classifier: str, model: Any) -> None:
+    """Raises UserError where the checkpoint has no head of the model's shape: the package would load it with
+    a random one. Checkpoints in parts or of other kinds than safetensors are taken as they are.
+    """
+    from transformers.utils import cached_file
+
+    file = cached_file(classifier, "model.safetensors", _raise_exceptions_for_missing_entries=False)
+    if file is None:
+        return
+    with safe_open(file, "pt") as weights:
+        found = weights.get_slice(_HEAD).get_shape() if _HEAD in weights.keys() else None  # noqa: SIM118
+    wanted = list(model.classifier.weight.shape)
+    if found != wanted:
+        raise UserError(
+            f"the classifier '{classifier}' has no trained head: {_HEAD} is {found or 'missing'}, not {wanted}"
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextmanager

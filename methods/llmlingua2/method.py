@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from deltamem_eval.overhead import ModelShape
 
 EMBEDDED = "embedded"
-_TRIES = 6
+_TRIES = 8
 _AT_ONCE = 20  # times shorter that one go may make a text
 
 
@@ -37,8 +37,8 @@ class LlmLingua2(MemoryMethod):
     most three quarters of the window; else line ends alone, and where even they take more, none: the package
     gives what is forced the highest rank, and nothing else would be left. It keeps words above a percentile
     in each chunk of 510 tokens (the paper ranks them over the whole text), in whole per cents, so that less
-    than a twentieth is kept in several goes. The target is lowered until the compressed text fits, and what
-    still does not is cut at its beginning.
+    than a twentieth is kept in several goes. What comes out may be far from the target: the target whose text
+    is the longest that fits is searched for, and where none fits, the text is cut at its beginning.
     """
 
     name: ClassVar[str] = "llmlingua2"
@@ -102,14 +102,28 @@ class LlmLingua2(MemoryMethod):
             length = self._backbone.length(text)
             if length >= before:
                 break
-        shorter = text
+        return self._longest_that_fits(text, length, forced)
+
+    def _longest_that_fits(self, text: str, length: int, forced: str) -> str:
+        """The text compressed to at most the window's tokens and little less, `length` being its own.
+
+        Targets that are too small and too large close in on each other by the ratio of what came out, or by
+        halving, down to a hundredth of the text, which is as fine as the package's percentile is.
+        """
+        low, high, target, step = 0, length, self._size, max(length // 100, 1)
+        best, shortest = "", text
         for _ in range(_TRIES):
-            shorter = self._compress(text, max(target, 1), forced)
-            length = self._backbone.length(shorter)
-            if length <= self._size:
+            found = self._compress(text, target, forced)
+            shown = self._backbone.length(found)
+            if shown <= self._size:
+                low, best = target, found
+            else:
+                high, shortest = target, found
+            if shown == self._size or high - low <= step:
                 break
-            target = max(int(target * self._size / length * 0.98), 1)
-        return shorter
+            guess = target * self._size // max(shown, 1)
+            target = guess if low + step <= guess <= high - step else (low + high) // 2
+        return best or shortest
 
     def _forced(self, text: str) -> str:
         """The characters to keep always in this text."""

@@ -45,7 +45,7 @@ def train_memgen(
     """Train a weaver on `source`, whose messages stand in the prompt, and save it to `out`.
 
     Raises UserError as `training.fit` does, and where the backbone is to be shared out: how often latents are
-    woven in, and so the number of forwards, depends on a process's answers.
+    woven in, and so the number of forwards, depends on a process's answers. The model is left as it was.
     """
     refuse_sharding("memgen")
     model.requires_grad_(False)
@@ -63,9 +63,11 @@ def train_memgen(
         )
 
     identity = {"memgen": repr(config), "data": source.identity()}
-    fit(trained, loss_at, settings, out, identity, report)
-    processes.on_main(lambda: parts.save(out))
-    parts.remove()
+    try:
+        fit(trained, loss_at, settings, out, identity, report)
+        processes.on_main(lambda: parts.save(out))
+    finally:
+        parts.remove()
 
 
 def weaving_loss(

@@ -59,6 +59,11 @@ class Bank:
         self.pieces.append(piece)
         self.vectors.append(vector)
 
+    def add_all(self, pieces: Iterable[tuple[Piece, Tensor]]) -> None:
+        """Append pieces with their embeddings."""
+        for piece, vector in pieces:
+            self.add(piece, vector)
+
     def nearest(self, vector: Tensor, count: int) -> list[int]:
         """Indices of the closest pieces by squared L2 distance, closest first; of equals the earlier."""
         import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from itertools import accumulate
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -24,12 +25,14 @@ from deltamem_eval.methods.window import LEAST_WINDOW
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
-    from deltamem_eval.methods.memorybank.bank import Bank
+    from deltamem_eval.methods.memorybank.bank import Bank, Piece
     from deltamem_eval.methods.memorybank.summaries import Summaries
     from deltamem_eval.overhead import ModelShape
+    from torch import Tensor
 
+RECALLED = 2  # pieces that a new turn recalls, where no number is asked for
 _CHOICES = {"summaries": ("backbone", "none"), "curve": ("paper", "code")}
-_LEAST = {"top_k": 1, "neighbour_chars": 0, "summary_tokens": 1, "session_tokens": 1}
+_LEAST = {"top_k": 0, "neighbour_chars": 0, "summary_tokens": 1, "session_tokens": 1}
 
 
 class MemoryBank(MemoryMethod):
@@ -37,12 +40,13 @@ class MemoryBank(MemoryMethod):
 
     A turn is one chunk, or a passage of one that the window cannot hold. Its day is its session, which
     stands above it in the prompt and before it where it is embedded; where a task has none, every
-    session_tokens of context make a pseudo-day. Options. top_k: pieces retrieved. neighbour_chars: a hit
+    session_tokens of context make a pseudo-day. Options. top_k: pieces retrieved; 0 means the nearest ones
+    until one does not fit the window, where the authors have 2. neighbour_chars: a hit
     grows by its neighbours of the same day up to that length. summaries: `backbone` writes daily summaries, a
     history and a portrait; `none` leaves them out. embedder: `backbone` (the mean of its last states, where
     the authors have all-MiniLM-L6-v2), or a sentence-transformers model's name. forgetting: each new day
-    drops what was not recalled, with probability 1 - R; curve: R = exp(-t/S) of the `paper`, or exp(-tS/5) of
-    the authors' `code`. A new turn recalls what it resembles.
+    drops what was not recalled, with probability 1 - R, the days' summaries too; curve: R = exp(-t/S) of the
+    `paper`, or exp(-tS/5) of the authors' `code`. A new turn recalls the RECALLED pieces it resembles most.
 
     With real dates as sessions (ISO 8601), days are counted between them; else every session is a day.
     """
@@ -52,7 +56,7 @@ class MemoryBank(MemoryMethod):
     least_window: ClassVar[int] = LEAST_WINDOW
     prompt_each: ClassVar[bool] = True
     defaults: ClassVar[Mapping[str, Any]] = {
-        "top_k": 2,
+        "top_k": 0,
         "neighbour_chars": 200,
         "summaries": "backbone",
         "summary_tokens": 400,
@@ -88,6 +92,7 @@ class MemoryBank(MemoryMethod):
         """Forget the context."""
         self._turns: list[tuple[str, str | None]] = []
         self._settled: tuple[Bank, Summaries] | None = None
+        self._lengths: dict[str, int] = {}
 
     def write(self, chunk: Chunk) -> None:
         """Append a turn."""
@@ -96,7 +101,7 @@ class MemoryBank(MemoryMethod):
         self._settled = None
 
     def _days(self) -> list[int]:
-        """The day of every turn, never falling."""
+        """The day of every turn, never falling: a session that is gone back to goes on with the last day."""
         if all(session is None for _, session in self._turns):
             days, held = [], 0
             for text, _ in self._turns:
@@ -105,11 +110,11 @@ class MemoryBank(MemoryMethod):
             return days
         sessions = list(dict.fromkeys(str(session) for _, session in self._turns))
         numbers = _calendar(sessions) or {session: index for index, session in enumerate(sessions)}
-        return [numbers[str(session)] for _, session in self._turns]
+        return list(accumulate((numbers[str(session)] for _, session in self._turns), max))
 
     def _settle(self) -> tuple[Bank, Summaries]:
         """The bank of everything written so far: a function of the turns and the seed alone."""
-        from deltamem_eval.methods.memorybank.bank import SUMMARY, TURN, Bank, Piece
+        from deltamem_eval.methods.memorybank.bank import TURN, Bank, Piece
         from deltamem_eval.methods.memorybank.summaries import EMPTY
 
         if self._settled is not None:
@@ -120,27 +125,39 @@ class MemoryBank(MemoryMethod):
             for (text, session), day in zip(self._turns, days, strict=True)
         ]
         vectors = self._embed([piece.heading + piece.text for piece in pieces])
-        rng = Random(f"forgetting/{self._seed}")
-        for number, (piece, day) in enumerate(zip(pieces, days, strict=True)):
-            if self.options["forgetting"]:
-                if number and day != days[number - 1]:
-                    bank.forget(day, self.options["curve"], rng)
-                bank.recall(bank.nearest(vectors[number], self.options["top_k"]), day)
-            bank.add(piece, vectors[number])
         made = EMPTY
         if self.options["summaries"] == "backbone" and self._turns:
             made = self._summarise(self._texts_by_day(days))
-            dates = {piece.day: piece.dated for piece in pieces}
-            summaries = [
-                Piece(SUMMARY, day, f"{text}\n", recalled=day, dated=dates[day])
-                for day, text in made.days.items()
-                if text.strip()
-            ]
-            embedded = self._embed([piece.heading + piece.text for piece in summaries])
-            for piece, vector in zip(summaries, embedded, strict=True):
-                bank.add(piece, vector)
+        summaries = self._embedded_summaries(made, {piece.day: piece.dated for piece in pieces})
+        rng = Random(f"forgetting/{self._seed}")
+        for number, (piece, day) in enumerate(zip(pieces, days, strict=True)):
+            if number and day != days[number - 1]:
+                bank.add_all(summaries.pop(days[number - 1], ()))
+                if self.options["forgetting"]:
+                    bank.forget(day, self.options["curve"], rng)
+            if self.options["forgetting"]:
+                bank.recall(bank.nearest(vectors[number], self.options["top_k"] or RECALLED), day)
+            bank.add(piece, vectors[number])
+        for last in summaries.values():
+            bank.add_all(last)
         self._settled = bank, made
         return self._settled
+
+    def _embedded_summaries(
+        self, made: Summaries, dates: Mapping[int, str]
+    ) -> dict[int, list[tuple[Piece, Tensor]]]:
+        """The summary of each day that has one, with its embedding [width], to be added at the day's end."""
+        from deltamem_eval.methods.memorybank.bank import SUMMARY, Piece
+
+        pieces = [
+            Piece(SUMMARY, day, f"{text}\n", recalled=day, dated=dates[day])
+            for day, text in made.days.items()
+            if text.strip()
+        ]
+        if not pieces:
+            return {}
+        vectors = self._embed([piece.heading + piece.text for piece in pieces])
+        return {piece.day: [(piece, vector)] for piece, vector in zip(pieces, vectors, strict=True)}
 
     def _texts_by_day(self, days: list[int]) -> dict[int, str]:
         found: dict[int, str] = {}
@@ -158,29 +175,57 @@ class MemoryBank(MemoryMethod):
         return answer_from_passages(self._backbone, self._prompts, queries, passages)
 
     def _retrieve(self, query: Query, budget: int) -> list[str]:
-        """Texts to show: portrait and history where they fit beside the hits, then hits by day."""
+        """Texts to show: portrait and history where they fit, then hits by day."""
         if not self._turns or budget <= 0:
             return []
         bank, made = self._settle()
         question = str(query.metadata.get("question", query.prompt))
+        vector = self._embed([question])[0]
+        # Where hits take all that is left, what is said of the whole comes first, with half of the room.
+        before = [] if self.options["top_k"] else self._opening(made, budget // 2)
+        budget -= sum(map(self._length, before))
+        shown = self._hits(bank, vector, budget)
+        after = self._opening(made, budget - self._size_of(bank, shown)) if self.options["top_k"] else []
+        return [*before, *after, *bank.rendered(shown)]
+
+    def _opening(self, made: Summaries, budget: int) -> list[str]:
+        """Portrait and history, each where it fits into what is left of `budget` tokens."""
+        opening = []
+        for text in (made.portrait, made.history):
+            size = self._length(f"{text}\n")
+            if text.strip() and size <= budget:
+                opening.append(f"{text}\n")
+                budget -= size
+        return opening
+
+    def _hits(self, bank: Bank, vector: Tensor, budget: int) -> set[int]:
+        """The pieces nearest to an embedding [width], each with its neighbours where they fit, that take at
+        most `budget` tokens in a prompt.
+
+        Of a number that was asked for, those that do not fit are passed over; else the first one that does
+        not fit is the end.
+        """
         shown: set[int] = set()
-        for hit in bank.nearest(self._embed([question])[0], self.options["top_k"]):
+        most = self.options["top_k"]
+        for hit in bank.nearest(vector, most or len(bank.pieces)):
             for group in (bank.around(hit, self.options["neighbour_chars"]), [hit]):
                 if self._size_of(bank, shown.union(group)) <= budget:
                     shown.update(group)
                     break
-        budget -= self._size_of(bank, shown)
-        opening = []
-        for text in (made.portrait, made.history):
-            size = self._backbone.length(f"{text}\n")
-            if text.strip() and size <= budget:
-                opening.append(f"{text}\n")
-                budget -= size
-        return [*opening, *bank.rendered(shown)]
+            else:
+                if not most:
+                    break
+        return shown
 
     def _size_of(self, bank: Bank, indices: set[int]) -> int:
         """Tokens of pieces as they stand in a prompt."""
-        return sum(self._backbone.length(text) for text in bank.rendered(indices))
+        return sum(map(self._length, bank.rendered(indices)))
+
+    def _length(self, text: str) -> int:
+        """Tokens of a text; the pieces of a bank are asked for again and again."""
+        if text not in self._lengths:
+            self._lengths[text] = self._backbone.length(text)
+        return self._lengths[text]
 
     def snapshot(self) -> Snapshot:
         """The turns; everything else follows from them, and is made here so that no answer waits for it."""

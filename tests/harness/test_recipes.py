@@ -44,6 +44,8 @@ def test_mlp_memory_sees_its_datastore_several_times(tokens: int, batch: int | N
     [
         ("memgen", {"steps": 0}, "--steps must be a number above 0"),
         ("memgen", {"lr": float("inf")}, "--lr must be a number above 0"),
+        ("memgen", {"seed": -1}, "--seed must lie between 0 and 4,294,967,295, not -1"),
+        ("mlp-memory", {"seed": 2**32}, "--seed must lie between 0 and 4,294,967,295"),
         ("memgen", {"write_length": -1}, "--write-length must be a number above 0"),
         ("context2lora", {"parts": 0}, "--parts must be a number above 0"),
         ("mlp-memory", {"parts": 2}, "mlp-memory learns from single positions"),

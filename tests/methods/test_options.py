@@ -31,9 +31,9 @@ def test_other_types_are_refused(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "least"),
     [
-        (Bm25Rag, "top_k", 1),
+        (Bm25Rag, "top_k", 0),
         (Bm25Rag, "passage_tokens", 0),
-        (MemoryBank, "top_k", 1),
+        (MemoryBank, "top_k", 0),
         (MemoryBank, "neighbour_chars", 0),
         (MemoryBank, "summary_tokens", 1),
         (MemoryBank, "session_tokens", 1),

@@ -49,3 +49,52 @@ def test_a_chunk_longer_than_the_window_is_shown_in_part(kind: type[Bm25Rag] | t
     assert len(answer.visible) <= 120
     if kind is Bm25Rag:
         assert "number 23 is 529." in answer.visible
+
+
+def bm25(window: int, **options: object) -> Bm25Rag:
+    return Bm25Rag(tiny_backbone(2048), MethodSettings(window, options=options))
+
+
+def asked(method: Bm25Rag, question: str) -> str:
+    (answer,) = method.answer([Query("q", question, ("x",), metadata={"question": question})])
+    assert answer.visible is not None
+    return answer.visible
+
+
+def test_bm25_fills_the_window_unless_a_number_is_asked_for() -> None:
+    lines = [f"the gate number {number:03d} is shut\n" for number in range(60)]
+    for most, count in ((0, 1000 // len(lines[0])), (10, 10)):
+        method = bm25(1000, passage_tokens=len(lines[0]), top_k=most)
+        for index, line in enumerate(lines):
+            method.write(Chunk(line, index))
+        shown = asked(method, "number 007 is")
+        assert shown.count("\n") == count
+        assert lines[7] in shown
+
+
+def test_a_passage_is_never_longer_than_the_window() -> None:
+    method = bm25(60, passage_tokens=512)
+    for number in range(20):
+        method.write(Chunk(f"the gate number {number:03d} is shut\n", number))
+    assert "the gate number 007 is shut\n" in asked(method, "number 007 is")
+
+
+def test_a_passage_lies_in_one_session_and_tells_its_date() -> None:
+    method = bm25(200, passage_tokens=90)
+    for index in range(9):
+        day = "2023-05-07" if index < 5 else "2023-05-08"
+        method.write(Chunk(f"Ann: gate {index} is shut, they say\n", index, session=day))
+    heading = "Conversation on 2023-05-0{}:\n"
+    assert [text.split("Ann")[0] for text in method._texts] == ["", heading.format(7), "", heading.format(8)]
+    assert [text.count("Ann") for text in method._texts] == [3, 2, 3, 1]
+    assert all(method._length(text) == size for text, size in zip(method._texts, method._sizes, strict=True))
+    assert f"{heading.format(7)}Ann: gate 3" in asked(method, "gate 4 is")
+    half = bm25(200, passage_tokens=90)
+    half.restore(method.snapshot())
+    for made in (method, half):
+        made.write(Chunk("Ann: gate 9 is shut\n", 9, session="2023-05-08"))
+    assert half._texts == method._texts
+    plain = bm25(200, passage_tokens=90)
+    for index in range(9):
+        plain.write(Chunk(f"Ann: gate {index} is shut, they say\n", index))
+    assert "Conversation" not in "".join(plain._texts)

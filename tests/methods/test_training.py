@@ -11,7 +11,15 @@ import pytest
 import together
 import torch
 from deltamem_eval.errors import UserError
-from deltamem_eval.methods.training import TrainSettings, answer_batch, answer_loss, fit, rate
+from deltamem_eval.methods.training import (
+    CHECKPOINT,
+    LOG,
+    TrainSettings,
+    answer_batch,
+    answer_loss,
+    fit,
+    rate,
+)
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
 from deltamem_eval.trainers import TRAINERS
 from safetensors.torch import load_file
@@ -157,3 +165,49 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_pa
     assert bool(torch.isfinite(weight).all())
     assert torch.load(tmp_path / "checkpoint.pt")["step"] == 2
     assert len((tmp_path / "train_log.jsonl").read_text().splitlines()) == 2
+
+
+def fitted(out: Path, **settings: Any) -> None:
+    weight = nn.Parameter(torch.tensor([1.0, -2.0]))
+    fit([weight], lambda step: weight.square().sum(), TrainSettings(steps=2, **settings), out, {"a": 1})
+
+
+def test_a_checkpoint_is_of_one_backbone(tmp_path: Path) -> None:
+    fitted(tmp_path, backbone="hash of one in float32")
+    fitted(tmp_path, backbone="hash of one in float32")
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+    with pytest.raises(UserError, match="with other settings or data, or on another backbone"):
+        fitted(tmp_path, backbone="hash of another in float32")
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept
+    assert "backbone" not in TrainSettings().identity()
+
+
+def test_what_is_no_checkpoint_is_told_in_a_line(tmp_path: Path) -> None:
+    torch.save({"model": torch.zeros(1)}, tmp_path / CHECKPOINT)
+    with pytest.raises(UserError, match="is no checkpoint of ours"):
+        fitted(tmp_path)
+
+
+def test_a_folder_that_takes_no_log_is_refused_before_the_first_update(tmp_path: Path) -> None:
+    (tmp_path / LOG).mkdir()
+    with pytest.raises(UserError, match=f"cannot write to {tmp_path}"):
+        fitted(tmp_path)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), RuntimeError("file write failed")])
+def test_a_full_disk_keeps_the_old_checkpoint(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted(tmp_path, save_every=1)
+    kept = (tmp_path / CHECKPOINT).read_bytes()
+
+    def full(state: object, file: Path) -> None:
+        file.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    other = tmp_path / "other"
+    with pytest.raises(UserError, match=f"cannot write a checkpoint to {other}"):
+        fitted(other)
+    assert [file.name for file in other.iterdir()] == [LOG]
+    assert (tmp_path / CHECKPOINT).read_bytes() == kept

@@ -151,3 +151,17 @@ def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="static or per-context"):
         Context2Lora(backbone, MethodSettings(50, options={"mode": "other"}))
     assert not hasattr(backbone.model, "peft_config")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"lr": -1.0}, "option lr of context2lora must be a number above 0, not -1.0"),
+        ({"lr": 0}, "option lr of context2lora must be a number above 0"),
+        ({"targets": ""}, "option targets of context2lora names modules"),
+        ({"targets": "q_proj,,v_proj"}, "option targets of context2lora names modules"),
+    ],
+)
+def test_options_that_would_fail_at_every_context_are_refused_at_once(options: dict, words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        Context2Lora(tiny_backbone(), MethodSettings(0, options={"mode": "per-context", **options}))

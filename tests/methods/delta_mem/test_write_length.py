@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 from deltamem_eval.errors import UserError
-from deltamem_eval.interface import Chunk, MethodSettings
-from deltamem_eval.methods.delta_mem import attach, detach, is_attached, save_adapter
+from deltamem_eval.interface import Chunk, MemoryMethod, MethodSettings
+from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, is_attached, save_adapter
 from deltamem_eval.methods.delta_mem.method import POLICIES
 from tiny import tiny_backbone
 
@@ -37,3 +37,41 @@ def test_every_length_that_can_be_writes_the_context(length: int, tmp_path: Path
     states = method.snapshot().tensors
     assert states
     assert all(bool(torch.any(state != 0)) for state in states.values())
+
+
+def sequence_write(config: DeltaMemConfig, folder: Path) -> MemoryMethod:
+    backbone, kind = tiny_backbone(512), POLICIES["sequence-write"]
+    torch.manual_seed(3)
+    attach(backbone.model, config)
+    save_adapter(backbone.model, folder)
+    detach(backbone.model)
+    return kind(backbone, MethodSettings(0, adapter=str(folder)))
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_an_adapter_of_sentences_writes_once_a_sentence(heads: int, tmp_path: Path) -> None:
+    by_sentence, by_message = (
+        DeltaMemConfig(memory_write_granularity=f"{unit}_mean", num_state_heads=heads)
+        for unit in ("sentence", "message")
+    )
+    sentences = ["The cedar gate is 2. ", "The elm gate is 5!\n", "And the last: 7\n"]
+    method = sequence_write(by_sentence, tmp_path / "sentence")
+    method.write(Chunk("".join(sentences[:2]), 0))
+    method.write(Chunk(sentences[2], 1))
+    found = method.snapshot().tensors
+    other = sequence_write(by_message, tmp_path / "message")
+    for index, sentence in enumerate(sentences):
+        other.write(Chunk(sentence, index))
+    wanted = other.snapshot().tensors
+    assert found.keys() == wanted.keys()
+    for path, state in found.items():
+        torch.testing.assert_close(state, wanted[path])
+    other.reset()
+    other.write(Chunk("".join(sentences[:2]), 0))
+    other.write(Chunk(sentences[2], 1))
+    assert any(not torch.allclose(found[path], state) for path, state in other.snapshot().tensors.items())
+
+
+def test_sequence_write_takes_no_adapter_that_writes_by_token(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="writes by token into 1 state"):
+        sequence_write(DeltaMemConfig(), tmp_path)

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from deltamem_eval.tasks.embedded.classifier import (
     labelled_words,
     new_classifier,
 )
+from safetensors.torch import load_file, save_file
 from tiny import tiny_backbone
 
 pytest.importorskip("llmlingua")
@@ -153,3 +155,46 @@ def test_it_keeps_every_promise(classifier: Path, tmp_path: Path) -> None:
     subject = Subject("llmlingua2", str(tmp_path), options={"classifier": str(classifier)})
     for run in CHECKS.values():
         run(subject)
+
+
+def test_the_longest_text_that_fits_is_searched_for(classifier: Path) -> None:
+    """A compressor whose texts are shorter than asked for, in steps of a hundredth of the text."""
+    whole = "x" * 900 + "\n"
+    for window in (50, 64, 333, 600):
+        made = method(window, classifier)
+        targets: list[int] = []
+
+        def shorter(text: str, target_tokens: int, forced: str, targets: list[int] = targets) -> str:
+            targets.append(target_tokens)
+            return "y" * (int(0.7 * target_tokens) // 9 * 9)
+
+        made._compress = shorter
+        found = made._longest_that_fits(whole, len(whole), "")
+        assert window - 2 * 9 < len(found) <= window
+        assert len(targets) <= 8
+
+
+def test_a_text_that_never_fits_is_the_shortest_that_was_found(classifier: Path) -> None:
+    made = method(20, classifier)
+    made._compress = lambda text, target_tokens, forced: "y" * (30 + target_tokens)
+    found = made._longest_that_fits("x" * 300, 300, "")
+    assert 30 < len(found) <= 34
+
+
+def test_damaged_classifiers_and_those_without_a_head_are_told_in_a_line(
+    classifier: Path, tmp_path: Path
+) -> None:
+    for name in ("damaged", "headless", "bare"):
+        shutil.copytree(classifier, tmp_path / name)
+    weights = load_file(classifier / "model.safetensors")
+    (tmp_path / "damaged" / "model.safetensors").write_bytes(b"none")
+    save_file(
+        {**weights, "classifier.weight": torch.zeros(3, 5)}, tmp_path / "headless" / "model.safetensors"
+    )
+    (tmp_path / "bare" / "model.safetensors").unlink()
+    with pytest.raises(UserError, match="cannot load the classifier '.*damaged'"):
+        method(40, tmp_path / "damaged")
+    with pytest.raises(UserError, match=r"has no trained head: classifier.weight is \[3, 5\], not \[2, "):
+        method(40, tmp_path / "headless")
+    with pytest.raises(UserError, match="cannot load the classifier '.*bare'"):
+        method(40, tmp_path / "bare")

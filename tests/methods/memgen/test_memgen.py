@@ -215,6 +215,23 @@ def test_training_learns_goes_into_the_weaver_alone_and_loads(backbone: Backbone
     parts.remove()
 
 
+def test_a_training_that_diverges_leaves_room_for_the_next(backbone: Backbone, tmp_path: Path) -> None:
+    source = Fixed([Example(((1,),), (((40, 7), (60, 3)),))], 1, 0)
+    with pytest.raises(UserError, match="became"):
+        train_memgen(
+            backbone.model,
+            backbone.decode,
+            CONFIG,
+            source,
+            TrainSettings(steps=20, batch=1, lr=1e30),
+            tmp_path / "wild",
+        )
+    names = set(dict(tiny_backbone().model.named_modules()))
+    assert set(dict(backbone.model.named_modules())) == names
+    settings = TrainSettings(steps=1, batch=1, lr=1e-3)
+    train_memgen(backbone.model, backbone.decode, CONFIG, source, settings, tmp_path / "tame")
+
+
 def test_parameters_of_the_paper_s_table_and_of_a_real_model(backbone: Backbone) -> None:
     assert MemGen.overhead(find_shape("Qwen3-4B-Instruct-2507")[1], {}).trainable == 46_198_788
     parts = shaken(backbone)

@@ -11,7 +11,7 @@ from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.memorybank.bank import SUMMARY, TURN, Bank, Piece, retention
 from deltamem_eval.methods.memorybank.embed import BackboneEmbedder
 from deltamem_eval.methods.memorybank.method import MemoryBank
-from deltamem_eval.methods.memorybank.summaries import Summariser
+from deltamem_eval.methods.memorybank.summaries import Summaries, Summariser
 from tiny import tiny_backbone
 
 
@@ -108,6 +108,10 @@ def test_days_come_from_dates_sessions_or_tokens() -> None:
     for index in range(4):
         made.write(Chunk("12345", index))
     assert made._days() == [0, 0, 1, 1]
+    made.reset()
+    for index, session in enumerate(["one", "two", "one"]):
+        made.write(Chunk("x", index, session=session))
+    assert made._days() == [0, 1, 1], "a day never falls"
 
 
 def test_summaries_are_written_once_a_day_and_shown() -> None:
@@ -167,6 +171,62 @@ def test_forgetting_is_seeded_and_leaves_less() -> None:
     assert left(0) == left(0) != left(1)
     assert len(left(0)) < 40
     assert "turn number 39\n" in left(0)
+
+
+def shown(made: MemoryBank, question: str) -> list[str]:
+    (answer,) = made.answer([Query("q", question, ("x",), metadata={"question": question})])
+    assert answer.visible is not None
+    return answer.visible.splitlines()
+
+
+@pytest.mark.parametrize("neighbours", [0, 200])
+def test_the_window_is_filled_unless_a_number_is_asked_for(neighbours: int) -> None:
+    lines = [f"turn number {index:02d}\n" for index in range(30)]
+    filled, two = (method(100, summaries="none", neighbour_chars=neighbours, top_k=most) for most in (0, 2))
+    for made in (filled, two):
+        for index, line in enumerate(lines):
+            made.write(Chunk(line, index))
+    found = shown(filled, lines[7])
+    assert len(found) == 100 // len(lines[0])
+    assert lines[7].strip() in found
+    assert found == sorted(found)
+    if not neighbours:
+        assert len(shown(two, lines[7])) == 2
+
+
+def test_what_is_said_of_the_whole_has_its_place_beside_what_fills_the_window(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = method(100, neighbour_chars=0)
+    for index in range(30):
+        made.write(Chunk(f"turn number {index:02d}\n", index))
+    monkeypatch.setattr(
+        made, "_summarise", lambda days: Summaries(dict.fromkeys(days, ""), {}, "history", "portrait")
+    )
+    found = shown(made, "turn number 07")
+    assert found[:2] == ["portrait", "history"]
+    assert len(found) == 2 + (100 - len("portrait\nhistory\n")) // len("turn number 07\n")
+
+
+def test_summaries_are_forgotten_as_turns_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = method(200, forgetting=True)
+    for index in range(40):
+        made.write(Chunk(f"turn number {index}\n", index, session=f"day {index}"))
+    monkeypatch.setattr(
+        made,
+        "_summarise",
+        lambda days: Summaries({day: f"summary {day}" for day in days}, {}, "", ""),
+    )
+    kept = [piece.day for piece in made._settle()[0].pieces if piece.kind == SUMMARY]
+    assert kept[-1] == 39, "the last day's is new"
+    assert len(kept) < 20
+    made = method(200)
+    for index in range(5):
+        made.write(Chunk(f"turn number {index}\n", index, session=f"day {index}"))
+    monkeypatch.setattr(
+        made, "_summarise", lambda days: Summaries({day: f"summary {day}" for day in days}, {}, "", "")
+    )
+    assert sum(piece.kind == SUMMARY for piece in made._settle()[0].pieces) == 5
 
 
 def test_bad_options() -> None:
