@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 NAME = "shared_prefix"
-BLOCK = 8192  # tokens of the prefix whose scores are alive at once
+BLOCK = 8192  # tokens of the prefix whose scores are alive at once,
+SCORES = 1 << 28  # unless they would be more than so many, a GiB
+_LEAST_BLOCK = 128
+_WIDE = (torch.float32, torch.float64)
 # Families whose attention is a plain softmax over scaled scores; others get copies of the prefix.
 PLAIN = ("llama", "mistral", "qwen2", "qwen3", "smollm3")
 
@@ -106,20 +110,38 @@ def attend(
 
     query: [rows, heads, tokens, width]; key, value: [rows, kv heads, own tokens, width], each serving as
     many query heads; mask: additive [rows, 1, tokens, own tokens]; prefix: keys and values [1, kv heads,
-    prefix tokens, width], seen by all. Softmax in float32.
+    prefix tokens, width], seen by all. Scores, softmax and sums in float32, as sdpa has them: a half's range
+    would not do for products before they are scaled.
     """
     rows, heads, tokens, width = query.shape
     shared = key.shape[1]
     grouped = query.reshape(rows, shared, heads // shared, tokens, width)
-    scores = (grouped @ key[:, :, None].transpose(-1, -2)).float() * scale + mask[:, :, None].float()
+    scores = _product(grouped, key[:, :, None].transpose(-1, -2)).float() * scale + mask[:, :, None].float()
     own = _part(scores, value[:, :, None])
     together = grouped.transpose(0, 1).reshape(shared, -1, width)
     keys, values = prefix
+    block = min(block, max(SCORES // (shared * together.shape[1]), _LEAST_BLOCK))
     for start in range(0, keys.shape[2], block):
-        scores = (together @ keys[0, :, start : start + block].transpose(-1, -2)).float() * scale
+        scores = _product(together, keys[0, :, start : start + block].transpose(-1, -2)).float() * scale
         part = _part(scores, values[0, :, start : start + block])
         own = _merged(own, _Part(*(_by_row(item, grouped.shape) for item in part)))
     return (own.values / own.total).to(query.dtype).reshape(rows, heads, tokens, width)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right, of halves in float32; a GPU's own product does so without copies."""
+    if left.dtype in _WIDE:
+        return left @ right
+    if left.is_cuda and left.dim() == 3 and _has_out_dtype():
+        return torch.bmm(left, right, out_dtype=torch.float32)
+    return left.float() @ right.float()
+
+
+@cache
+def _has_out_dtype() -> bool:
+    """Whether this torch's bmm can give another type than it is given: 2.8 and later."""
+    major, minor = (int(part) for part in torch.__version__.split(".")[:2])
+    return (major, minor) >= (2, 8)
 
 
 def _by_row(item: Tensor, shape: torch.Size) -> Tensor:
@@ -131,7 +153,7 @@ def _by_row(item: Tensor, shape: torch.Size) -> Tensor:
 def _part(scores: Tensor, values: Tensor) -> _Part:
     top = scores.amax(-1, keepdim=True)
     weights = (scores - top).exp_()
-    return _Part(top, weights.sum(-1, keepdim=True), (weights.to(values.dtype) @ values).float())
+    return _Part(top, weights.sum(-1, keepdim=True), _product(weights.to(values.dtype), values).float())
 
 
 def _merged(one: _Part, other: _Part) -> _Part:

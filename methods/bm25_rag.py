@@ -33,11 +33,11 @@ class Bm25Rag(MemoryMethod):
 
     Options. passage_tokens: passage size in backbone tokens; 0 means 512, or a quarter of a window smaller
     than 2048; never more than the window. top_k: passages at most; 0 means as many as fit, where
-    MemoryAgentBench's baseline has 10 of 4096 tokens. words: `split` (on white space, case kept, as MemoryAgentBench's
+    MemoryAgentBench's baseline has 10 of 4096 tokens. words: `split` (on white space, case kept, as that
     baseline does) or `plain` (lower-cased letters and digits). order: `context` puts passages in the prompt
     as they stood, `rank` best first. Passages that do not fit what is left of the window are passed over; a
     chunk longer than the window is cut into passages that can be shown. A passage lies in one session, and
-    one that begins within a dated session is headed by its date, as the session's first line is. Okapi's inverse document frequency is
+    one that begins within a dated session is headed by its date. Okapi's inverse document frequency is
     rank-bm25's, which is 0 for a word in exactly half of the passages: among two or three passages it may
     rank a matching one last.
     """

@@ -242,7 +242,9 @@ class _State:
     schedule: torch.optim.lr_scheduler.LambdaLR
 
     def save(self, step: int) -> None:
-        """Write a checkpoint beside the old one, then put it in its place. Raises UserError for a full disk."""
+        """Write a checkpoint beside the old one, then put it in its place. Raises UserError where it cannot
+        be written.
+        """
         state = {
             "identity": json.dumps(self.identity),
             "step": step,
@@ -277,8 +279,8 @@ class _State:
         state = _read_checkpoint(file)
         if state["identity"] != json.dumps(self.identity):
             raise UserError(
-                f"{file} was made with other settings or data, or on another backbone: choose another --out or "
-                "remove it"
+                f"{file} was made with other settings or data, or on another backbone: choose another "
+                "--out or remove it"
             )
         with torch.no_grad():
             for parameter, value in zip(self.parameters, state["parameters"], strict=True):

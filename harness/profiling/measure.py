@@ -9,7 +9,14 @@ from typing import Any
 from deltamem_eval.backbone import pick_device
 from deltamem_eval.interface import MemoryMethod
 from deltamem_eval.profiling.allocations import Allocations
-from deltamem_eval.profiling.meters import CudaMeter, Meter, NoMeter, TensorMeter, tensor_bytes
+from deltamem_eval.profiling.meters import (
+    CudaMeter,
+    Meter,
+    NoMeter,
+    TensorMeter,
+    Waiter,
+    tensor_bytes,
+)
 from deltamem_eval.profiling.passes import TokenWatch, one_pass, token_counts
 from deltamem_eval.profiling.request import Point, ProfileRequest
 from deltamem_eval.profiling.subject import make_backbone, make_method
@@ -20,9 +27,9 @@ from deltamem_eval.profiling.workload import workload
 def measure(request: ProfileRequest, point: Point, parts: Path) -> dict[str, Any]:
     """What was measured: bytes of weights, tokens as they were, and by measure one number a repeat.
 
-    On a GPU time and memory come from the same passes. On a CPU counting slows everything down: time is taken
-    from passes of their own. Every pass has another context, so that nothing is remembered from the last.
-    Raises whatever the method raises.
+    Time is taken from passes of its own: on a CPU counting slows everything down, on a GPU each counted pass
+    begins with an empty allocator, and the driver is asked between the phases. Every pass has another
+    context, so that nothing is remembered from the last. Raises whatever the method raises.
     """
     device = pick_device(request.device)
     backbone = make_backbone(request)
@@ -30,11 +37,13 @@ def measure(request: ProfileRequest, point: Point, parts: Path) -> dict[str, Any
     if device.type == "cuda":
         meter = CudaMeter(device)
         weights = meter.now()
-        return {"weights": weights, **_repeats(request, point, method, backbone, meter)}
-    weights = {"allocated": tensor_bytes(device.type)}
-    timed = _repeats(request, point, method, backbone, NoMeter())
-    with Allocations() as allocations:
-        counted = _repeats(request, point, method, backbone, TensorMeter(allocations, device.type))
+        counted = _repeats(request, point, method, backbone, meter)
+        timed = _repeats(request, point, method, backbone, Waiter(device))
+    else:
+        weights = {"allocated": tensor_bytes(device.type)}
+        timed = _repeats(request, point, method, backbone, NoMeter())
+        with Allocations() as allocations:
+            counted = _repeats(request, point, method, backbone, TensorMeter(allocations, device.type))
     return {"weights": weights, **timed, "measures": {**counted["measures"], **timed["measures"]}}
 
 

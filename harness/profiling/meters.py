@@ -49,6 +49,17 @@ class NoMeter(Meter):
         return {}
 
 
+class Waiter(NoMeter):
+    """Reads nothing on a GPU: its allocator stays warm, as in a run, and nothing is asked of the driver."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def wait(self) -> None:
+        """Wait for the stream."""
+        torch.cuda.synchronize(self._device)
+
+
 class TensorMeter(Meter):
     """Bytes of all tensors on a device of one type: those that are there, and what operations make.
 

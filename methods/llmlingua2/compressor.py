@@ -135,7 +135,8 @@ def _check_head(classifier: str, model: Any) -> None:
     wanted = list(model.classifier.weight.shape)
     if found != wanted:
         raise UserError(
-            f"the classifier '{classifier}' has no trained head: {_HEAD} is {found or 'missing'}, not {wanted}"
+            f"the classifier '{classifier}' has no trained head: {_HEAD} is {found or 'missing'}, not "
+            f"{wanted}"
         )
 
 

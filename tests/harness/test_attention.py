@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from deltamem_eval import attention
 from deltamem_eval.attention import NAME, attend, can_share, limited, reading
 from deltamem_eval.backbone import Backbone
 from deltamem_eval.decoding import Request
@@ -54,6 +55,47 @@ def test_two_parts_are_one_softmax(
     bias = torch.cat([torch.zeros(rows, 1, tokens, past), mask], -1)
     wanted = (0.4 * query @ keys.transpose(-1, -2) + bias).softmax(-1) @ values
     torch.testing.assert_close(found, wanted, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16])
+def test_halves_are_multiplied_and_summed_in_float32(kind: torch.dtype, device: str) -> None:
+    """Products before their scaling, and sums of values, that a float16 cannot hold."""
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device here")
+    torch.manual_seed(0)
+    query = (400 * torch.rand(2, 4, 3, 16)).to(device, kind)
+    key, value = (100 * torch.rand(2, 2, 2, 3, 16)).to(device, kind)
+    prefix = (100 * torch.rand(2, 1, 2, 2000, 16)).to(device, kind)
+    mask = torch.zeros(2, 1, 3, 3, device=device, dtype=kind)
+    assert (query.float() @ prefix[0].float().repeat_interleave(2, 1).mT).amax() > 2 * 65_504
+    found = attend(query, key, value, mask, (prefix[0], prefix[1]), 1e-5)
+    assert found.dtype == kind
+    wide = [item.float() for item in (query, key, value, mask)]
+    wanted = attend(*wide, (prefix[0].float(), prefix[1].float()), 1e-5)
+    torch.testing.assert_close(found.float(), wanted, atol=0, rtol=0.01)
+
+
+def test_many_rows_take_smaller_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    query = torch.randn(3, 4, 5, 8)
+    key, value = torch.randn(2, 3, 2, 5, 8)
+    prefix = torch.randn(2, 1, 2, 900, 8)
+    mask = torch.zeros(3, 1, 5, 5)
+    seen: list[int] = []
+    product = attention._product
+
+    def watched(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        made = product(left, right)
+        seen.append(made.numel())
+        return made
+
+    wanted = attend(query, key, value, mask, (prefix[0], prefix[1]), 0.4)
+    monkeypatch.setattr(attention, "_product", watched)
+    monkeypatch.setattr(attention, "SCORES", 2 * 30 * 200)
+    found = attend(query, key, value, mask, (prefix[0], prefix[1]), 0.4)
+    torch.testing.assert_close(found, wanted, atol=1e-6, rtol=1e-5)
+    assert max(seen) == 2 * 30 * 200
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from deltamem_eval.profiling import machine
-from deltamem_eval.profiling.meters import CudaMeter
+from deltamem_eval.profiling.meters import CudaMeter, Waiter
 
 GPU = torch.device("cuda:0")
 
@@ -60,3 +60,18 @@ def test_a_gpu_s_peaks_by_kind(gpu: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert calls == ["empty_cache", "reset_peak_memory_stats", "reset_peak_memory_stats", "synchronize"]
     (gpu / "memory.used").write_text("[N/A]\n")
     assert meter.now() == {"allocated": 10, "reserved": 20}
+
+
+def test_time_on_a_gpu_is_taken_with_a_warm_allocator(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[object] = []
+
+    def cold() -> None:
+        raise AssertionError("the allocator's cache was given back")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.cuda, "empty_cache", cold)
+    device = torch.device("cuda")
+    meter = Waiter(device)
+    meter.start()
+    meter.wait()
+    assert (meter.peak(), meter.now(), waited) == ({}, {}, [device])

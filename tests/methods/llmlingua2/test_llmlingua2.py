@@ -192,9 +192,9 @@ def test_damaged_classifiers_and_those_without_a_head_are_told_in_a_line(
         {**weights, "classifier.weight": torch.zeros(3, 5)}, tmp_path / "headless" / "model.safetensors"
     )
     (tmp_path / "bare" / "model.safetensors").unlink()
-    with pytest.raises(UserError, match="cannot load the classifier '.*damaged'"):
+    with pytest.raises(UserError, match=r"cannot load the classifier '.*damaged'"):
         method(40, tmp_path / "damaged")
     with pytest.raises(UserError, match=r"has no trained head: classifier.weight is \[3, 5\], not \[2, "):
         method(40, tmp_path / "headless")
-    with pytest.raises(UserError, match="cannot load the classifier '.*bare'"):
+    with pytest.raises(UserError, match=r"cannot load the classifier '.*bare'"):
         method(40, tmp_path / "bare")
