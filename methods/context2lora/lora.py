@@ -101,10 +101,14 @@ class Lora:
 
 
 def strip_place(folder: Path) -> None:
-    """Take out of a saved adapter where its backbone lay: that place means nothing elsewhere."""
+    """Take out of a saved adapter where its backbone lay, which means nothing elsewhere, and put its targets,
+    which peft keeps as a set, in order: the same adapter is the same bytes.
+    """
     file = folder / CONFIG
     config = json.loads(file.read_text(encoding="utf-8"))
     config["base_model_name_or_path"] = None
+    if isinstance(config["target_modules"], list):
+        config["target_modules"].sort()
     file.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     (folder / "README.md").unlink(missing_ok=True)
 

@@ -117,9 +117,9 @@ def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
     for parameter in lora.parameters():
         torch.nn.init.normal_(parameter, 0, 0.3)
     lora.save(tmp_path / "fits")
-    assert (
-        json.loads((tmp_path / "fits" / "adapter_config.json").read_text())["base_model_name_or_path"] is None
-    )
+    saved = json.loads((tmp_path / "fits" / "adapter_config.json").read_text())
+    assert saved["base_model_name_or_path"] is None
+    assert saved["target_modules"] == sorted(TARGETS), "a set's order would be another in every process"
     assert not (tmp_path / "fits" / "README.md").exists()
     lora.remove()
     plain = Context2Lora(backbone, MethodSettings(50, adapter=str(tmp_path / "fits")))

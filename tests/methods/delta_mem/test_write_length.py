@@ -58,18 +58,19 @@ def test_an_adapter_of_sentences_writes_once_a_sentence(heads: int, tmp_path: Pa
     method = sequence_write(by_sentence, tmp_path / "sentence")
     method.write(Chunk("".join(sentences[:2]), 0))
     method.write(Chunk(sentences[2], 1))
-    found = method.snapshot().tensors
+    found = method._settle()
+    assert found
     other = sequence_write(by_message, tmp_path / "message")
     for index, sentence in enumerate(sentences):
         other.write(Chunk(sentence, index))
-    wanted = other.snapshot().tensors
+    wanted = other._settle()
     assert found.keys() == wanted.keys()
     for path, state in found.items():
         torch.testing.assert_close(state, wanted[path])
     other.reset()
     other.write(Chunk("".join(sentences[:2]), 0))
     other.write(Chunk(sentences[2], 1))
-    assert any(not torch.allclose(found[path], state) for path, state in other.snapshot().tensors.items())
+    assert any(not torch.allclose(found[path], state) for path, state in other._settle().items())
 
 
 def test_sequence_write_takes_no_adapter_that_writes_by_token(tmp_path: Path) -> None:
