@@ -31,10 +31,11 @@ class Suite:
 
 
 _RELEASE = {"protocol": "delta-mem-release"}
-# Neither has a context to write. The paper names no variant of GPQA: this one asks for a choice in free text,
-# and counts the last letter in brackets.
-_GPQA = {"split": "none", "filter": "flexible-extract"}
-_IFEVAL = {"split": "none"}
+# Neither has a context to write; both have the answer budgets of the release's own script. That asks GPQA in
+# words of its own, by none of lm-eval's variants: this one asks for a choice in free text and counts the last
+# letter in brackets.
+_GPQA = {"split": "none", "filter": "flexible-extract", "max_new_tokens": 8192}
+_IFEVAL = {"split": "none", "max_new_tokens": 1500}
 SUITES: Mapping[str, Suite] = {
     "embedded": Suite("the embedded episodes, four categories, no download", (Part("embedded"),)),
     "memory-agent-bench": Suite("MemoryAgentBench, all four splits", (Part("memory-agent-bench"),)),

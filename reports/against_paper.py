@@ -72,8 +72,8 @@ MEASURES: Mapping[str, Measure] = {
     "mab_ttl": Measure(_MAB, "test-time learning", _category("test-time-learning")),
     "mab_lru": Measure(_MAB, "long-range understanding", _category("long-range-understanding")),
     "mab_sf": Measure(_MAB, "selective forgetting", _category("selective-forgetting")),
-    "hotpotqa_em": Measure(_HOTPOTQA, "HotpotQA EM"),
-    "hotpotqa_f1": Measure(_HOTPOTQA, "HotpotQA F1", metric="f1"),
+    "hotpotqa_em": Measure(_HOTPOTQA, "HotpotQA EM", metric="release_exact_match"),
+    "hotpotqa_f1": Measure(_HOTPOTQA, "HotpotQA F1", metric="release_f1"),
     "locomo_avg": Measure(_LOCOMO, "LoCoMo"),
     "locomo_multi": Measure(_LOCOMO, "LoCoMo multi-hop", _kind("multi-hop")),
     "locomo_temporal": Measure(_LOCOMO, "LoCoMo temporal", _kind("temporal")),
@@ -150,6 +150,7 @@ def _rows(group: Group, records: Sequence[CellRecord], included: frozenset[str])
                 _hindrance(measure, records, included)
                 or _too_few(measure, members)
                 or _cut_off(group, members)
+                or _uncounted(measure, members)
             )
             rows.append(_row(group, backbone, measure, members, number / 100, hindrance))
     return rows
@@ -175,7 +176,9 @@ def _otherwise(measure: Measure, data: Mapping[str, Any]) -> str | None:
 
 
 def _other_request(measure: Measure, data: Mapping[str, Any]) -> str | None:
-    """Why a cell of lm-eval is not asked as the paper suite asks it: another variant, split or filter."""
+    """Why a cell of lm-eval is not asked as the paper suite asks it: another variant, split or filter, or a
+    smaller budget for the answer.
+    """
     named, options = next(item for item in _LM_EVAL.items() if item[0].startswith(measure.task))
     wanted = {"task": named.partition(":")[2], "split": "auto", "filter": "", **options}
     for name, default in (("task", ""), ("split", "auto"), ("filter", "")):
@@ -183,6 +186,10 @@ def _other_request(measure: Measure, data: Mapping[str, Any]) -> str | None:
         if found != wanted[name]:
             told = [value or "the task's first" for value in (found, wanted[name])]
             return f"{name} {told[0]}: the paper suite's is {told[1]}."
+    budget, least = data.get("max_new_tokens", 0), options.get("max_new_tokens", 0)
+    if budget < least:
+        shown = f"{budget:,}" if budget else "the task's own"
+        return f"max_new_tokens {shown}: the paper suite's is {least:,}, as the release's."
     return None
 
 
@@ -204,6 +211,13 @@ def _cut_off(group: Group, members: Members) -> str | None:
     if any(sample.context_tokens >= window for _, sample in members):
         return f"window {window} did not hold every context: the paper's prompts do."
     return None
+
+
+def _uncounted(measure: Measure, members: Members) -> str | None:
+    """Why answers of a run from before the metric was counted have no number; None where all have it."""
+    if all(measure.metric in sample.metrics for _, sample in members if sample.status == "ok"):
+        return None
+    return f"Stored without {measure.metric}, the paper's way of counting: run it in a new folder."
 
 
 def _other_benchmark(data: Mapping[str, Any]) -> str | None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -27,6 +25,7 @@ def lm_eval(ctx: typer.Context) -> None:
     for example model=embedded,method=token-write,window=0. lm-eval's response cache (--use_cache) is refused.
     """
     from deltamem_eval.lm_eval_bridge import register
+    from deltamem_eval.lm_eval_bridge.mistakes import in_a_line
 
     register()
     from lm_eval.__main__ import cli_evaluate
@@ -34,19 +33,10 @@ def lm_eval(ctx: typer.Context) -> None:
     before = sys.argv
     sys.argv = ["lm-eval", *arguments(ctx.args)]
     try:
-        cli_evaluate()
-    except ValueError as error:
-        if not _is_lm_evals(error):
-            raise
-        raise UserError(f"lm-eval: {' '.join(str(error).split())}") from error
+        with in_a_line("lm-eval"):
+            cli_evaluate()
     finally:
         sys.argv = before
-
-
-def _is_lm_evals(error: ValueError) -> bool:
-    """Whether lm-eval itself raised it, as it does where it is asked for what it does not have."""
-    place = traceback.extract_tb(error.__traceback__)[-1].filename
-    return "lm_eval" in Path(place).parts
 
 
 def arguments(given: list[str]) -> list[str]:

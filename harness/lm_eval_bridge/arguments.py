@@ -41,22 +41,28 @@ class Arguments:
 
 
 def parse(
-    model: str,
-    method: str,
-    adapter: str | None,
+    model: Any,
+    method: Any,
+    adapter: Any,
     window: Any,
-    device: str | None,
-    dtype: str,
+    device: Any,
+    dtype: Any,
     batch_size: Any,
-    split: str | None,
-    chat: bool,
-    seed: int,
+    split: Any,
+    chat: Any,
+    seed: Any,
     options: Any,
 ) -> Arguments:
     """Arguments as lm-eval hands them over, whose strings are already numbers and booleans where they can be.
 
-    Raises UserError for names and numbers that cannot be.
+    Raises UserError for names and numbers that cannot be, and for values of another type.
     """
+    _check_texts({"model": model, "method": method, "dtype": dtype})
+    _check_texts({"adapter": adapter, "device": device, "split": split}, optional=True)
+    if type(chat) is not bool:
+        raise UserError(f"model argument chat is true or false, not {chat!r}")
+    if type(seed) is not int or seed < 0:
+        raise UserError(f"model argument seed is a whole number from 0 on, not {seed!r}")
     kind = METHODS.load(method)
     rule = Splitter(split or ("none" if method == "vanilla" else "auto")).rule
     plain = method == "vanilla" and rule == "none"
@@ -75,10 +81,17 @@ def parse(
         dtype=dtype,
         batch_size=_batch(batch_size),
         split=rule,
-        chat=bool(chat),
-        seed=int(seed),
+        chat=chat,
+        seed=seed,
         options=parse_options(options, kind.defaults),
     )
+
+
+def _check_texts(given: Mapping[str, Any], optional: bool = False) -> None:
+    """Raises UserError for a value that is no text. optional: None, for the default, is as good."""
+    for name, value in given.items():
+        if not isinstance(value, str) and not (optional and value is None):
+            raise UserError(f"model argument {name} is a text, not {value!r}")
 
 
 def _embedded_adapter(model: str, method: str) -> str | None:

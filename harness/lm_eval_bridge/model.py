@@ -74,7 +74,7 @@ class DeltaMemLM(LM):  # type: ignore[misc]
         for name in others:
             raise unknown("model argument", name, _NAMES)
         self.arguments = parse(
-            model=pretrained or model,
+            model=model if pretrained in (None, "") else pretrained,
             method=method,
             adapter=adapter,
             window=window,

@@ -10,7 +10,7 @@ from deltamem_eval.errors import UnavailableError
 from deltamem_eval.interface import Chunk, Episode, Query, Task
 from deltamem_eval.tasks.files import read_json
 from deltamem_eval.tasks.hotpotqa.questions import Question, load_questions
-from deltamem_eval.tasks.memory_agent_bench.metrics import exact_match, f1
+from deltamem_eval.tasks.memory_agent_bench.metrics import _released, exact_match, f1, release_f1
 
 PROMPT_VERSION = 1
 _NEW_TOKENS = 32
@@ -48,12 +48,21 @@ class HotpotQaTask(Task):
     def score(self, query: Query, answer: str) -> dict[str, float]:
         """Exact match and F1 of the answer's first line that holds anything, the best over the targets.
 
-        By HotpotQA's official rules: texts are normalised, and yes and no match only themselves.
+        By HotpotQA's official rules: texts are normalised, and yes and no match only themselves. Those that
+        begin with `release_` are by the rules of δ-mem's release, whose paper's numbers they are: punctuation
+        and articles become spaces, and yes and no are plain tokens.
         """
         line = answer.strip().split("\n", 1)[0]
         exact = max(exact_match(line, target) for target in query.targets)
         shared = max(f1(line, target) for target in query.targets)
-        return {"accuracy": exact, "exact_match": exact, "f1": shared}
+        same = float(_released(line) in map(_released, query.targets))
+        return {
+            "accuracy": exact,
+            "exact_match": exact,
+            "f1": shared,
+            "release_exact_match": same,
+            "release_f1": max(same, release_f1(line, query.targets)),  # 1 also where neither has a token
+        }
 
     def identity(self) -> dict[str, Any]:
         """The file's SHA-256 and the version of the wording."""

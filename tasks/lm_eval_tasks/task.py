@@ -15,10 +15,12 @@ from typing import Any, ClassVar
 from deltamem_eval.errors import UnavailableError, UserError, unknown
 from deltamem_eval.hashing import hash_json, hash_text
 from deltamem_eval.interface import Chunk, Episode, Query, Task
+from deltamem_eval.lm_eval_bridge.mistakes import in_a_line
 from deltamem_eval.lm_eval_bridge.split import Splitter
 from deltamem_eval.tasks.memory_agent_bench.protocols import split_context
 
 _FEWSHOT_SEED = 1234  # lm-eval's own, for our seed 0
+_LOOK = "; look at its YAML and at the functions it names"
 _RESOURCES = {"ifeval": "tokenizers/punkt_tab"}  # what scoring reads besides the task's documents
 
 
@@ -37,14 +39,22 @@ class LmEvalTask(Task):
     own. split: a rule of the lm-eval bridge by which each request is cut into context and question; `auto`
     cuts at the end of the document's own `context` where the prompt holds it, else at the last blank line, so
     that few-shot examples are context too, and `none` leaves no context. filter: the name of the task's
-    filter that answers go through, its first one where empty. Documents in a row with one context are one
-    episode, which is written once. `accuracy` is the first metric of lm-eval's `process_results`. The seed
-    draws the few-shot examples (seed 0 draws lm-eval's); limit counts documents a task.
+    filter that answers go through, its first one where empty. max_new_tokens: the answer's budget in tokens;
+    0, the default, is the task's own, and lm-eval's 256 where it names none. Documents in a row with one
+    context are one episode, which is written once. `accuracy` is the first metric of lm-eval's
+    `process_results`. The seed draws the few-shot examples (seed 0 draws lm-eval's); limit counts documents a
+    task. Raises UserError for a task that is not there, cannot be loaded or is not generate_until.
     """
 
     name: ClassVar[str] = "lm-eval"
     summary: ClassVar[str] = "any generate_until task of lm-eval, by its name"
-    defaults: ClassVar[Mapping[str, Any]] = {"task": "", "include_path": "", "split": "auto", "filter": ""}
+    defaults: ClassVar[Mapping[str, Any]] = {
+        "task": "",
+        "include_path": "",
+        "split": "auto",
+        "filter": "",
+        "max_new_tokens": 0,
+    }
 
     def __init__(
         self,
@@ -52,12 +62,19 @@ class LmEvalTask(Task):
         include_path: str = "",
         split: str = "auto",
         filter: str = "",  # noqa: A002 - lm-eval's word for it
+        max_new_tokens: int = 0,
     ) -> None:
         from deltamem_eval.lm_eval_bridge import require_lm_eval
 
         require_lm_eval()
         if not task:
             raise UserError("task lm-eval needs the name of one of lm-eval's tasks: give --task lm-eval:NAME")
+        if type(max_new_tokens) is not int or max_new_tokens < 0:
+            raise UserError(
+                "option max_new_tokens of lm-eval is a whole number of tokens, or 0 for the task's own, not "
+                f"{max_new_tokens!r}"
+            )
+        self._budget = max_new_tokens
         self._name = task
         self._split = Splitter(split)
         self._tasks = _load(task, include_path)
@@ -67,11 +84,15 @@ class LmEvalTask(Task):
         self._requests: dict[str, _Request] = {}
 
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
-        """Documents with the same context, in a row, as one episode; at most `limit` documents a task."""
+        """Documents with the same context, in a row, as one episode; at most `limit` documents a task.
+
+        Raises UserError where a task's YAML or functions do not fit its documents.
+        """
         for name, task in sorted(self._tasks.items()):
-            task.set_fewshot_seed(_FEWSHOT_SEED + seed)
-            task.build_all_requests(limit=limit)
-            made = [self._request(name, task, instance) for instance in task.instances]
+            with in_a_line(f"requests of lm-eval task {name} cannot be built", _LOOK):
+                task.set_fewshot_seed(_FEWSHOT_SEED + seed)
+                task.build_all_requests(limit=limit)
+                made = [self._request(name, task, instance) for instance in task.instances]
             for index, (context, group) in enumerate(groupby(made, key=lambda item: item[0])):
                 chunks = tuple(Chunk(text, place) for place, text in enumerate(split_context(context)))
                 queries = tuple(query for _, query in group)
@@ -86,11 +107,12 @@ class LmEvalTask(Task):
         parts = self._split.split(text, instance.doc)
         key = f"{name}/{instance.doc_id}"
         self._requests[key] = _Request(task, instance)
+        own = answer_budget(given)  # refuses sampling, whatever the budget
         query = Query(
             id=key,
             prompt=parts.question,
             targets=_targets(task, instance.doc),
-            max_new_tokens=answer_budget(given),
+            max_new_tokens=self._budget or own,
             stop=stops_of(given.get("until")),
             metadata={"source": self._name},
         )
@@ -118,7 +140,7 @@ class LmEvalTask(Task):
         """Versions of lm-eval and of the task, hashes of its settings and of every document, and options."""
         from importlib.metadata import version
 
-        options = {"split": self._split.rule, "filter": self._filter}
+        options = {"split": self._split.rule, "filter": self._filter, "max_new_tokens": self._budget}
         return {
             **{name: value for name, value in options.items() if value != self.defaults[name]},
             "lm_eval": version("lm_eval"),
@@ -132,13 +154,29 @@ class LmEvalTask(Task):
 def _load(name: str, include_path: str) -> dict[str, Any]:
     """lm-eval's tasks of a name, checked.
 
-    Raises UserError for an unknown name or another output type, UnavailableError where their data or the
-    packages and data that their scores need are not to be had.
+    Raises UserError for an unknown name, another output type, or YAML that does not fit the task's documents
+    and functions, UnavailableError where their data or the packages and data that their scores need are not
+    to be had.
     """
     manager = _manager(include_path)
     if name not in manager.all_tasks:
         raise unknown("lm-eval task", name, manager.all_tasks)
     _check_resource(name)
+    with in_a_line(f"lm-eval task {name} cannot be loaded", _LOOK):
+        tasks = _loaded(manager, name)
+    for found, task in tasks.items():
+        if task.OUTPUT_TYPE != "generate_until":
+            raise UserError(
+                f"lm-eval task {found} is of output type {task.OUTPUT_TYPE}; only generate_until runs here "
+                f"(the others run by: deltamem-eval lm-eval --tasks {found})"
+            )
+        if task.config.num_fewshot is None:
+            task.set_config(key="num_fewshot", value=0)
+    return tasks
+
+
+def _loaded(manager: Any, name: str) -> dict[str, Any]:
+    """lm-eval's tasks of a name. Raises UnavailableError where data or packages are not to be had."""
     try:
         with redirect_stdout(sys.stderr), _seeded():
             tasks: dict[str, Any] = manager.load([name])["tasks"]
@@ -152,14 +190,6 @@ def _load(name: str, include_path: str) -> dict[str, Any]:
             f"lm-eval task {name} cannot be loaded: {type(error).__name__}: {first}; its data must be in the "
             "local cache or to be had online"
         ) from error
-    for found, task in tasks.items():
-        if task.OUTPUT_TYPE != "generate_until":
-            raise UserError(
-                f"lm-eval task {found} is of output type {task.OUTPUT_TYPE}; only generate_until runs here "
-                f"(the others run by: deltamem-eval lm-eval --tasks {found})"
-            )
-        if task.config.num_fewshot is None:
-            task.set_config(key="num_fewshot", value=0)
     return tasks
 
 

@@ -159,7 +159,8 @@ def test_it_covers_table_1() -> None:
 
 
 def test_a_whole_suite_runs_and_each_task_has_its_folder(place: Path) -> None:
-    done = suite("--no-controls", "--quiet", "--json", "--out", "out")
+    short = ("--task-option", "lm-eval.max_new_tokens=4")  # the tiny backbone has no room for the suite's
+    done = suite(*short, "--no-controls", "--quiet", "--json", "--out", "out")
     assert done.exit_code == 0, done.output
     folders = {path.name for path in (place / "out").iterdir()}
     assert folders == {"lm-eval-ifeval", f"lm-eval-{GPQA_NAME}", "hotpotqa", "memory-agent-bench", "locomo"}
@@ -168,9 +169,20 @@ def test_a_whole_suite_runs_and_each_task_has_its_folder(place: Path) -> None:
     assert len({sample.cluster for sample in samples}) == len(samples) == 3  # no context is shared
     assert {sample.context_tokens for sample in samples} == {0}
     ((record, _),) = read_cells(place / "out" / f"lm-eval-{GPQA_NAME}")
-    assert record.identity["data"]["filter"] == "flexible-extract"
+    data = record.identity["data"]
+    assert (data["filter"], data["max_new_tokens"]) == ("flexible-extract", 4)
     ((record, _),) = read_cells(place / "out" / "memory-agent-bench")
     assert record.identity["data"]["protocol"] == "delta-mem-release"
+
+
+def test_answers_may_be_as_long_as_in_the_release(place: Path) -> None:
+    for part in SUITES["paper"].parts:
+        if part.kind == "lm-eval":
+            task = LmEvalTask(part.task.partition(":")[2], "tasks", **part.options)
+            queries = [query for episode in task.episodes(0, None) for query in episode.queries]
+            wanted = {IFEVAL_NAME: 1500, GPQA_NAME: 8192}[queries[0].metadata["source"]]
+            assert {query.max_new_tokens for query in queries} == {wanted}
+            assert task.identity()["max_new_tokens"] == wanted
 
 
 def counts(done: Result) -> dict[str, list[object]]:
@@ -295,8 +307,13 @@ def test_options_reach_the_parts_they_name() -> None:
     given = {"lm-eval.include_path": "a", f"lm-eval:{GPQA_NAME}.filter": "strict-match", "locomo.path": "b"}
     check_options(parts, given, known)
     made = {part.task: options_of(part, given, known[part.task]) for part in parts}
-    assert made[f"lm-eval:{IFEVAL_NAME}"] == {"split": "none", "include_path": "a"}
-    assert made[f"lm-eval:{GPQA_NAME}"] == {"split": "none", "filter": "strict-match", "include_path": "a"}
+    assert made[f"lm-eval:{IFEVAL_NAME}"] == {"split": "none", "max_new_tokens": 1500, "include_path": "a"}
+    assert made[f"lm-eval:{GPQA_NAME}"] == {
+        "split": "none",
+        "filter": "strict-match",
+        "max_new_tokens": 8192,
+        "include_path": "a",
+    }
     assert (made["locomo"], made["hotpotqa"]) == ({"path": "b"}, {})
     with pytest.raises(UserError, match=r"unknown task option 'lm-eval\.filtre'"):
         check_options(parts, {"lm-eval.filtre": "x"}, known)

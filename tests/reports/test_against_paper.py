@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from deltamem_eval.reports.against_paper import _SPLITS, paper_table
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, printed
+from deltamem_eval.store import Sample
 from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
 
 from stored import sample, write_run
@@ -107,8 +108,9 @@ def test_locomo_counts_whole_and_in_four_categories(
     assert (row["ours"].note, row["ours"].value) == (reason, 6 / 8 if reason is None else None)
 
 
-IFEVAL = {"task": "ifeval", "split": "none"}
-GPQA = {"task": "gpqa_diamond_cot_zeroshot", "split": "none", "filter": "flexible-extract"}
+IFEVAL = {"task": "ifeval", "split": "none", "max_new_tokens": 1500}
+UNBOUND = {"task": "gpqa_diamond_cot_zeroshot", "split": "none", "filter": "flexible-extract"}
+GPQA = UNBOUND | {"max_new_tokens": 8192}
 
 
 def test_each_of_lm_eval_s_tasks_stands_beside_its_own_number(tmp_path: Path) -> None:
@@ -133,6 +135,9 @@ def test_each_of_lm_eval_s_tasks_stands_beside_its_own_number(tmp_path: Path) ->
         (GPQA | {"filter": ""}, "GPQA-diamond", "filter the task's first: the paper suite's is flexible-ext"),
         ({"task": "ifeval"}, "IFEval", "split auto: the paper suite's is none."),
         (IFEVAL | {"filter": "mine"}, "IFEval", "filter mine: the paper suite's is the task's first."),
+        (UNBOUND, "GPQA-diamond", "max_new_tokens the task's own: the paper suite's is 8,192"),
+        (GPQA | {"max_new_tokens": 8191}, "GPQA-diamond", "max_new_tokens 8,191: the paper suite's is 8,192"),
+        ({"task": "ifeval", "split": "none"}, "IFEval", "max_new_tokens the task's own: the paper"),
     ],
 )
 def test_another_way_of_asking_lm_eval_is_not_the_paper_s(
@@ -143,6 +148,12 @@ def test_another_way_of_asking_lm_eval_is_not_the_paper_s(
     assert row["ours"].note.startswith(reason)
 
 
+def test_a_larger_budget_than_the_release_s_is_no_hindrance(tmp_path: Path) -> None:
+    data = GPQA | {"max_new_tokens": 10_000}
+    row = named(run(tmp_path, method="token-write", task="lm-eval", data=data))["GPQA-diamond"]
+    assert (row["ours"].value, row["ours"].note) == (6 / 8, None)
+
+
 def test_a_task_of_the_user_s_folder_is_not_lm_eval_s(tmp_path: Path) -> None:
     cell = {"method": "token-write", "model": BACKBONE, "task": "lm-eval", "data": IFEVAL}
     request = {"task_options": {"include_path": "mine"}}
@@ -150,14 +161,48 @@ def test_a_task_of_the_user_s_folder_is_not_lm_eval_s(tmp_path: Path) -> None:
     assert named(path)["IFEval"]["ours"].note == "include_path: the task is not lm-eval's own."
 
 
+def counted(number: int, **more: float) -> Sample:
+    """A wrong answer by HotpotQA's official rules."""
+    return sample(number, False, metrics={"accuracy": 0.0, "exact_match": 0.0, "f1": 0.0, **more})
+
+
 def test_hotpotqa_counts_all_of_the_dev_set_s_questions(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = run(tmp_path, task="hotpotqa", data={"sha256": "h"}, method="vanilla")
+    cell = {"model": BACKBONE, "task": "hotpotqa", "data": {"sha256": "h"}}
+    samples = [counted(number, release_exact_match=float(number < 6), release_f1=0.75) for number in range(8)]
+    path = write_run(tmp_path / "run", [(cell, samples)])
     few = named(path)["HotpotQA EM"]["ours"]
     assert (few.value, few.note) == (None, "8 questions: HotpotQA's distractor dev set has 7,405.")
     monkeypatch.setattr("deltamem_eval.reports.against_paper._DISTRACTOR", 8)
-    assert named(path)["HotpotQA EM"]["ours"].value == 6 / 8
+    # by the release's rules, not by the official ones that the paper did not count by
+    assert {name: row["ours"].value for name, row in named(path).items()} == {
+        "HotpotQA EM": 6 / 8,
+        "HotpotQA F1": 0.75,
+    }
+
+
+def test_hotpotqa_without_the_release_s_metrics_gives_a_reason_and_no_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deltamem_eval.reports.against_paper._DISTRACTOR", 4)
+    cell = {"model": BACKBONE, "task": "hotpotqa", "data": {"sha256": "h"}}
+    lost = sample(0, False, status="failed", metrics={})
+
+    def shown(name: str, *others: Sample) -> dict[str, tuple[object, str | None]]:
+        rows = named(write_run(tmp_path / name, [(cell, [lost, *others])]))
+        return {short: (row["ours"].value, row["ours"].note) for short, row in rows.items()}
+
+    new = [counted(number, release_exact_match=1.0, release_f1=1.0) for number in range(1, 4)]
+    assert shown("new", *new) == {"HotpotQA EM": (3 / 4, None), "HotpotQA F1": (3 / 4, None)}
+    for name, others in (("old", [counted(1), counted(2), counted(3)]), ("mixed", [*new[:2], counted(3)])):
+        assert shown(name, *others) == {
+            f"HotpotQA {short}": (
+                None,
+                f"Stored without {metric}, the paper's way of counting: run it in a new folder.",
+            )
+            for short, metric in (("EM", "release_exact_match"), ("F1", "release_f1"))
+        }
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What the tests of the bridge share: a tiny saved model, toy tasks, and requests made by hand."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -65,3 +66,11 @@ def plain_logprob(model: Any, before: list[int], wanted: list[int]) -> float:
     ids = torch.tensor([[*before, *wanted]])
     logits = model(ids, use_cache=False).logits[0, len(before) - 1 : -1].float().log_softmax(-1)
     return float(logits.gather(1, torch.tensor(wanted)[:, None]).sum())
+
+
+def changed_task(folder: Path, name: str, *lines: str) -> Path:
+    """The toy tasks in `folder`, and beside them toy_generate under a name of its own with lines changed."""
+    shutil.copytree(TOY, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    text = "\n".join(("include: toy_generate.yaml", f"task: {name}", *lines, ""))
+    (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return folder

@@ -1,11 +1,13 @@
 """The commands: lm-eval's own arguments pass through, and our tasks are found."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import pytest
 import typer
+from bridged import changed_task
 from deltamem_eval.cli.lm_eval import PASS_THROUGH, arguments, lm_eval, lm_eval_tasks
 from deltamem_eval.errors import UserError
 from deltamem_eval.lm_eval_bridge import tasks_folder
@@ -47,6 +49,37 @@ def test_what_lm_eval_does_not_have_is_a_user_s_mistake() -> None:
     result = CliRunner().invoke(app, ["lm-eval", "--tasks", "no_such_task"])
     assert isinstance(result.exception, UserError)
     assert str(result.exception) == "lm-eval: Tasks not found: no_such_task"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("just text", "lm-eval: TypeError: YAML root must be a mapping in "),
+        ("- a\n- b\n", "lm-eval: TypeError: YAML root must be a mapping in "),
+        ("tasks: [a\n", "lm-eval: Invalid YAML in "),
+        ("tasks: dme_embedded\nnonsense: 1\n", "lm-eval: TypeError: .*argument 'nonsense'"),
+        (None, "lm-eval: FileNotFoundError: Config file not found: "),
+    ],
+)
+def test_a_config_that_cannot_be_is_a_user_s_mistake(text: str | None, line: str, tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    if text is not None:
+        file.write_text(text, encoding="utf-8")
+    before = list(sys.argv)
+    result = CliRunner().invoke(app, ["lm-eval", "--config", str(file)])
+    assert isinstance(result.exception, UserError)
+    assert re.match(line, str(result.exception))
+    assert "\n" not in str(result.exception)
+    assert sys.argv == before
+
+
+def test_a_task_whose_data_are_away_is_a_user_s_mistake(tmp_path: Path) -> None:
+    lines = ("custom_dataset: null", "dataset_path: json", "dataset_kwargs: {data_files: {test: none.json}}")
+    folder = changed_task(tmp_path / "toy", "toy_away", *lines)
+    job = ["lm-eval", "--model_args", "model=embedded", "--device", "cpu", "--tasks", "toy_away"]
+    result = CliRunner().invoke(app, [*job, "--include_path", str(folder)])
+    assert isinstance(result.exception, UserError)
+    assert str(result.exception).startswith("lm-eval: FileNotFoundError: Unable to find ")
 
 
 def test_our_tasks_are_listed() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("lm_eval")
 
-from bridged import TOY, evaluate, made, save_tiny
+from bridged import TOY, changed_task, evaluate, made, save_tiny
 from deltamem_eval import lm_eval_bridge
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
@@ -15,6 +15,7 @@ from deltamem_eval.registry import TASKS
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.session import Request, check, execute
 from deltamem_eval.tasks.embedded.task import EmbeddedTask
+from deltamem_eval.tasks.lm_eval_tasks import task as module
 from deltamem_eval.tasks.lm_eval_tasks.task import LmEvalTask
 
 
@@ -82,6 +83,71 @@ def test_what_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval_bridge, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'deltamem-eval\[lm-eval\]'"):
         LmEvalTask("toy_generate", str(TOY))
+
+
+@pytest.mark.parametrize(
+    ("lines", "line"),
+    [
+        (
+            ["process_results: !function docs.lenghts"],
+            r"lm-eval task mine cannot be loaded: AttributeError: .* no function 'lenghts' .*; look at its",
+        ),
+        (
+            ["doc_to_text: '{{contxt}}'"],
+            "lm-eval task mine cannot be loaded: UndefinedError: 'contxt' is undefined; look at its YAML",
+        ),
+        (
+            ["doc_to_text: '{{context.split(\" keeps \")[1]}}'"],  # of the third document there is none
+            "requests of lm-eval task mine cannot be built: UndefinedError: list object has no element 1;",
+        ),
+        (
+            ["doc_to_text: question", "doc_to_target: '{{context.split(\" keeps \")[1]}}'"],
+            "requests of lm-eval task mine cannot be built: UndefinedError: list object has no element 1;",
+        ),
+        (
+            ["generation_kwargs: {max_gen_toks: many}"],
+            "requests of lm-eval task mine cannot be built: invalid literal for int",
+        ),
+    ],
+)
+def test_a_broken_task_is_told_in_a_line(lines: list[str], line: str, tmp_path: Path) -> None:
+    folder = changed_task(tmp_path / "toy", "mine", *lines)
+    with pytest.raises(UserError, match=f"^{line}") as caught:
+        list(LmEvalTask("mine", str(folder)).episodes(0, None))
+    assert type(caught.value) is UserError  # none of the data that a dry run may lack
+    assert "\n" not in str(caught.value)
+
+
+def test_a_fault_of_ours_is_not_the_task_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fault(*_: object) -> str:
+        return {}["nothing"]
+
+    task = LmEvalTask("toy_generate", str(TOY))
+    monkeypatch.setattr(module, "_targets", fault)
+    with pytest.raises(KeyError, match="nothing"):
+        list(task.episodes(0, None))
+
+
+def test_the_budget_is_the_task_s_or_the_user_s() -> None:
+    own = LmEvalTask("toy_generate", str(TOY))
+    given = LmEvalTask("toy_generate", str(TOY), max_new_tokens=90)
+    for task, budget in ((own, 12), (given, 90)):
+        queries = [query for episode in task.episodes(0, None) for query in episode.queries]
+        assert {query.max_new_tokens for query in queries} == {budget}
+    assert given.identity() == {**own.identity(), "max_new_tokens": 90}
+    assert "max_new_tokens" not in own.identity()
+
+
+@pytest.mark.parametrize("budget", [-1, 1.5, True, "many", None])
+def test_a_budget_that_cannot_be_is_refused(budget: object) -> None:
+    with pytest.raises(UserError, match=rf"max_new_tokens of lm-eval is a whole number .*, not {budget!r}$"):
+        LmEvalTask("toy_generate", str(TOY), max_new_tokens=budget)
+
+
+def test_sampling_is_refused_whatever_the_budget(tmp_path: Path) -> None:
+    folder = changed_task(tmp_path / "toy", "mine", "generation_kwargs: {do_sample: true, temperature: 0.7}")
+    with pytest.raises(UserError, match="the task asks for do_sample=True"):
+        list(LmEvalTask("mine", str(folder), max_new_tokens=9).episodes(0, None))
 
 
 def test_our_own_task_comes_back_as_it_was() -> None:
