@@ -196,6 +196,35 @@ def test_what_is_not_known_of_a_question_is_left_out() -> None:
     assert (first.metadata["question_types"], "question_types" in second.metadata) == ("a", False)
 
 
+class Bytes:
+    """Counts bytes."""
+
+    name, positions = "bytes", 100
+
+    def length(self, text: str) -> int:
+        return len(text.encode())
+
+    def last(self, text: str, tokens: int) -> str:
+        return text.encode()[-tokens:].decode()
+
+
+def test_golds_longer_than_the_budget_are_on_record(tmp_path: Path) -> None:
+    facts = row(
+        questions=["a?", "b?", "c?", "d?"],
+        answers=[["0123456789"], ["0123456789a"], ["0123456789a", "short"], ["ééééé "]],  # the budget is 10
+        metadata={"source": "factconsolidation_sh_6k"},
+    )
+    movies = row(answers=[["1"] * 2, ["2"]], metadata={"source": "recsys_redial_full"})
+    task = RowsTask(write(tmp_path, "rows.json", [facts]))
+    (unknown,) = task.episodes(0, None)
+    assert not any("gold_fits" in query.metadata for query in unknown.queries)  # by whose tokens?
+    task.prepare(Bytes())
+    (episode,) = task.episodes(0, None)
+    assert [query.metadata["gold_fits"] for query in episode.queries] == [1.0, 0.0, 1.0, 1.0]
+    asked = episode_from_row(movies, split="x", index=0, length=Bytes().length).queries
+    assert not any("gold_fits" in query.metadata for query in asked)  # their golds are numbers
+
+
 def test_every_source_is_claimed_by_one_family() -> None:
     prefixes = [source.prefix for source in SOURCES]
     assert not any(a != b and a.startswith(b) for a in prefixes for b in prefixes)
