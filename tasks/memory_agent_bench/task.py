@@ -108,6 +108,7 @@ class _Rows(Task):
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
         """The rows in order, at most `limit` a category."""
         taken: Counter[str] = Counter()
+        length = _at_hand(self._length)
         for split, index, row in self._listed():
             category = source_of(str(row["metadata"]["source"])).category
             taken[category] += 1
@@ -122,7 +123,7 @@ class _Rows(Task):
                     wording=self._wording,
                     chunk_size=self._chunk_size,
                     sentences=self._sentences,
-                    length=self._length,
+                    length=length,
                 )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
@@ -268,6 +269,16 @@ class MemoryAgentBenchTask(_Rows):
         hashes = {split: sha256_of(path) for split, path in self._paths.items()}
         revision = REVISION if all(map(is_checked, self._paths.values())) else None
         return {"revision": revision, "sha256": hashes, "sources": list(self._sources)}
+
+
+def _at_hand(length: Callable[[str], int] | None) -> Callable[[str], int] | None:
+    """A counter of tokens; None where its tokenizer is not on this machine, which may only hand out work."""
+    if length is not None:
+        try:
+            length("")
+        except UserError:
+            return None
+    return length
 
 
 def _check_begins(name: str) -> None:

@@ -15,6 +15,7 @@ from deltamem_eval.tasks.memory_agent_bench.rows import (
 )
 from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
+from deltamem_eval.tokens import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -221,6 +222,9 @@ def test_golds_longer_than_the_budget_are_on_record(tmp_path: Path) -> None:
     task.prepare(Bytes())
     (episode,) = task.episodes(0, None)
     assert [query.metadata["gold_fits"] for query in episode.queries] == [1.0, 0.0, 1.0, 1.0]
+    task.prepare(Counter("no/such-model", 100))
+    (away,) = task.episodes(0, None)
+    assert not any("gold_fits" in query.metadata for query in away.queries)  # its tokenizer is not to be had
     asked = episode_from_row(movies, split="x", index=0, length=Bytes().length).queries
     assert not any("gold_fits" in query.metadata for query in asked)  # their golds are numbers
 
