@@ -115,9 +115,9 @@ def test_what_survives_the_cut_is_on_record() -> None:
 
 def test_the_mark_s_own_words_answer_nothing() -> None:
     filler = "x" * 60_000 + "\n"
-    made = row(f"{filler}the middle\n{filler}{filler}") | {"answers": [["the middle"], ["x"]]}
+    made = row(f"{filler}the middle part\n{filler}{filler}") | {"answers": [["the middle part"], ["x"]]}
     episode = episode_from_row(made, split="s", index=0, protocol="delta-mem-release")
-    assert "the middle" in episode.context
+    assert "the middle part" in episode.context
     assert [query.metadata["gold_survives"] for query in episode.queries] == [0.0, 1.0]
 
 
@@ -318,12 +318,16 @@ def test_the_release_s_cut_on_the_real_rows() -> None:
     found = {}
     for index, item in enumerate(load_rows(shared("data", "memoryagentbench", "Conflict_Resolution.json"))):
         episode = episode_from_row(item, split="cr", index=index, protocol="delta-mem-release")
-        facts = set(item["context"].splitlines()[1:]) & set(episode.context.splitlines())
+        lines = episode.context.splitlines()
+        facts = set(item["context"].splitlines()[1:]) & set(lines)
+        numbered = [line for line in lines if re.match(r"\d+\. ", line)]
         assert len(episode.context) == min(len(item["context"]), CLIP)  # no white space is at its seams
         found[episode.source] = (
             len(facts),
+            len(numbered),
             fmean(query.metadata["gold_survives"] for query in episode.queries),
         )
-    assert found["factconsolidation_sh_6k"] == (455, 1.0)
-    assert found["factconsolidation_sh_262k"] == (1970, pytest.approx(0.11))
-    assert found["factconsolidation_mh_262k"] == (1970, pytest.approx(0.47, abs=0.02))
+    assert found["factconsolidation_sh_6k"] == (455, 455, 1.0)
+    # Fact 668 loses its value to the cut.
+    assert found["factconsolidation_sh_262k"] == (1969, 1970, pytest.approx(0.11))
+    assert found["factconsolidation_mh_262k"] == (1969, 1970, pytest.approx(0.47, abs=0.02))
