@@ -18,9 +18,8 @@ PROTOCOLS: dict[Name, str] = {
 }
 VERSION = 3  # of what `official` and `delta-mem-release` ask and score: raise when answers change
 CLIP = 120_000  # characters, the marker's among them
-MARKER = (
-    "\n\n[the middle part is absent]\n\n"  # our words; 31 characters with its line breaks, as the release's
-)
+# Our words; with its line breaks as long as the release's, 31 characters.
+MARKER = "\n\n[the middle part is absent]\n\n"
 DEFAULTS = "punkt's defaults"  # what finds sentences where the English model is not at hand
 OFFICIAL_CHUNK = 4096  # tokens; the paper reports 512 for some sources
 SLACK = 50_000  # tokens by which the official rule lets a limit exceed the context before it cuts
