@@ -19,6 +19,7 @@ _EXTRAS = (
     "context_tokens",
     "context_cut",
     "gold_survives",
+    "gold_fits",
 )
 
 

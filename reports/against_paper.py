@@ -229,6 +229,8 @@ def _other_benchmark(data: Mapping[str, Any]) -> str | None:
         return f"Only sources {', '.join(data['sources'])} were asked: the paper's numbers are of all."
     if lacking := [split for split in _SPLITS if split not in splits]:
         return f"Without split {', '.join(lacking)}: the paper's numbers are of all four."
+    if data.get("revision") is None:
+        return "Data that no checksum shows to be the benchmark's own: the paper's numbers are of those."
     if isinstance(prompts := data.get("prompts"), Mapping):
         return f"prompts {prompts.get('name')}: the paper's published scripts do not use the benchmark's own."
     return None

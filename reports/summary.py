@@ -48,6 +48,7 @@ _TAIL = (
     Column("flexible", "flexible match %", "percent", True),
     Column("context_cut", "context cut %", "percent", False),
     Column("gold_survives", "gold survives the cut %", "percent", True),
+    Column("gold_fits", "gold fits the answer %", "percent", True),
     Column("added_parameters", "added parameters", "count", False),
     Column("added_percent", "added %", "percent", False),
     Column("memory_bytes", "memory per context", "bytes", False),
@@ -81,6 +82,7 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
     p_values, tests = _p_values([(members, vanilla) for _, _, members, _, vanilla in parts])
     rows = [_row(*part, p) for part, p in zip(parts, p_values, strict=True)]
     columns = (*_HEAD, *(Column(name, BREAKDOWNS[name]) for name in by), *_TAIL)
+    columns, rows = _only_if_short(columns, rows)
     return Table(
         "Accuracy and cost",
         columns,
@@ -91,6 +93,17 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
         within=("window", *by),
         aside=controls_of(rows),
     )
+
+
+def _only_if_short(
+    columns: tuple[Column, ...], rows: list[tuple[Cell, ...]]
+) -> tuple[tuple[Column, ...], list[tuple[Cell, ...]]]:
+    """Columns and rows without the share of golds that fit the answer, where all of every row do."""
+    place = [column.key for column in columns].index("gold_fits")
+    shares = [row[place].value for row in rows]
+    if any(isinstance(share, float) and share < 1 for share in shares):
+        return columns, rows
+    return columns[:place] + columns[place + 1 :], [row[:place] + row[place + 1 :] for row in rows]
 
 
 def _partners(groups: Iterable[Group]) -> Partners:
@@ -201,6 +214,7 @@ def _row(
         _mean([_flexible(sample) for sample in samples]),
         _mean([sample.extras.get("context_cut") for sample in contexts.values()]),
         _mean([sample.extras.get("gold_survives") for sample in samples]),
+        _mean([sample.extras.get("gold_fits") for sample in samples]),
         Cell(added),
         Cell(None if added is None or not backbone else added / backbone),
         _mean(held(members)),

@@ -22,6 +22,7 @@ _FULL = 0.9  # share of the budget from which on a context has the budget's size
 _FREE = 0.3  # share of single-hop questions with nothing to resolve; 21 to 35 % in the benchmark's rows
 _SIZES = {32_768: "32k", 65_536: "64k"}  # the benchmark's names of budgets that are not their thousands
 HEADER = "Here is a list of facts:\n"
+_ODD = "without a question, or with a new chain that lacks a rewrite or does not end at the new answer"
 
 
 @dataclass(frozen=True)
@@ -104,9 +105,7 @@ def factconsolidation(paths: Sequence[Path], settings: Settings) -> Built:
     them (65,536 are 64k, 262,144 are 262k): the budget, or what the cases fill where they do not reach it.
     Raises UserError for files of another form, a budget that holds no case, or too few questions.
     """
-    cases = [case for path in listed(paths) if path.suffix == ".json" for case in _cases(path)]
-    if not cases:
-        raise UserError("--source gives no MQuAKE cases: a .json file that holds a list of them")
+    cases, notes = _read(paths)
     drafts = [_draft(cases, settings, seed) for seed in settings.seeds]
     used = min(settings.count(draft.context) for draft in drafts)
     full = used > _FULL * settings.tokens
@@ -115,7 +114,6 @@ def factconsolidation(paths: Sequence[Path], settings: Settings) -> Built:
     for seed, draft in zip(settings.seeds, drafts, strict=True):
         for hops, asked in (("sh", draft.single), ("mh", draft.multi)):
             rows.append(_row(f"factconsolidation_{hops}_{size}", draft.context, asked, settings, seed))
-    notes = []
     if unfit := max(draft.unfit for draft in drafts):
         notes.append(f"up to {unfit} cases a row left out: they contradict others")
     if not full:
@@ -143,7 +141,23 @@ def _draft(cases: Sequence[Case], settings: Settings, seed: int) -> _Draft:
     return _Draft(context, single, _multi(world, lines, rng), unfit)
 
 
-def _cases(file: Path) -> Iterator[Case]:
+def _read(paths: Sequence[Path]) -> tuple[list[Case], list[str]]:
+    """The cases of all files that rows can be made of, and a note of how many others there are, if any.
+
+    Raises UserError where there are none, or for a file of another form.
+    """
+    found = [case for path in listed(paths) if path.suffix == ".json" for case in _cases(path)]
+    cases = [case for case in found if case is not None]
+    odd = len(found) - len(cases)
+    notes = [f"{odd} of {len(found)} cases left out: {_ODD}"] if odd else []
+    if not cases:
+        told = "".join(f" ({note})" for note in notes)
+        raise UserError(f"--source gives no MQuAKE cases: a .json file that holds a list of them{told}")
+    return cases, notes
+
+
+def _cases(file: Path) -> Iterator[Case | None]:
+    """A file's cases in order, None for one that no rows can be made of (see _ODD)."""
     value = read_json(file)
     if not isinstance(value, list) or not value:
         raise UserError(f"{file} must hold a list of MQuAKE cases")
@@ -151,15 +165,15 @@ def _cases(file: Path) -> Iterator[Case]:
         try:
             old, new = (tuple(map(_hop, item[name])) for name in ("single_hops", "new_single_hops"))
             questions = tuple(str(text) for text in item["questions"])
-            answer = str(item["new_answer"])
+            answer = str(item["new_answer"]).strip()
             rewrites = {_rewrite(edit) for edit in item["requested_rewrite"]}
         except (KeyError, TypeError, AttributeError, IndexError):
             raise UserError(
                 f"{file} case {number}: lacks requested_rewrite, questions, single_hops, new_single_hops or "
                 "new_answer, or holds them in another form"
             ) from None
-        if questions and new and new[-1].value == answer and rewrites <= {(h.slot, h.value) for h in new}:
-            yield Case(questions, answer, old, new)
+        fits = new and new[-1].value == answer and rewrites <= {(hop.slot, hop.value) for hop in new}
+        yield Case(questions, answer, old, new) if questions and fits else None
 
 
 def _hop(item: Mapping[str, Any]) -> Hop:
@@ -167,7 +181,9 @@ def _hop(item: Mapping[str, Any]) -> Hop:
 
 
 def _rewrite(edit: Mapping[str, Any]) -> tuple[str, str]:
-    return str(edit["prompt"]).replace("{}", str(edit["subject"])), str(edit["target_new"]["str"])
+    """A rewrite's slot and value, as `_hop` has them."""
+    slot = str(edit["prompt"]).replace("{}", str(edit["subject"])).strip()
+    return slot, str(edit["target_new"]["str"]).strip()
 
 
 def _world(order: Sequence[Case], settings: Settings) -> tuple[World, int]:

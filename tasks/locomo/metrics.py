@@ -38,16 +38,27 @@ def stems(text: str) -> list[str]:
 
 
 def f1(prediction: str, gold: str) -> float:
-    """Bag-of-stems F1; 0 where the two share none, as where either is empty."""
+    """Bag-of-stems F1, to the bit as the official scorer computes it.
+
+    0 where the two share none, as where either is empty.
+    """
     said, wanted = stems(prediction), stems(gold)
     shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(said), shared / len(wanted)
+    return (2 * precision * recall) / (precision + recall)
 
 
 def parts_f1(prediction: str, gold: str) -> float:
-    """The gold's parts between commas, each by its best F1 against the prediction's parts; their mean."""
+    """The gold's parts between commas, each by its best F1 against the prediction's parts; their mean.
+
+    numpy's mean, as in the official scorer: it adds in another order than Python.
+    """
+    import numpy as np
+
     said, wanted = prediction.split(","), gold.split(",")
-    return sum(max(f1(part, target) for part in said) for target in wanted) / len(wanted)
+    return float(np.mean([max(f1(part, target) for part in said) for target in wanted]))
 
 
 def exact_match(prediction: str, gold: str) -> float:

@@ -42,9 +42,12 @@ def f1(prediction: str, gold: str) -> float:
 
 
 def _token_f1(said: Sequence[str], wanted: Sequence[str]) -> float:
-    """F1 of two bags of tokens; 0 where they share none."""
+    """F1 of two bags of tokens, to the bit as the official scorer computes it; 0 where they share none."""
     shared = sum((Counter(said) & Counter(wanted)).values())
-    return 2 * shared / (len(said) + len(wanted)) if shared else 0.0
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(said), shared / len(wanted)
+    return (2 * precision * recall) / (precision + recall)
 
 
 def rouge(prediction: str, gold: str) -> dict[str, float]:

@@ -16,9 +16,11 @@ PROTOCOLS: dict[Name, str] = {
     "official": "space-joined chunks in a turn each, cut at their beginning as the benchmark's agents do",
     "delta-mem-release": "contexts cut in the middle to 120,000 characters, one prompt for all sources",
 }
-VERSION = 2  # of what `official` and `delta-mem-release` ask and score: raise when answers change
-CLIP = 120_000  # characters
-MARKER = "\n[...]\n"
+VERSION = 3  # of what `official` and `delta-mem-release` ask and score: raise when answers change
+CLIP = 120_000  # characters, the marker's among them
+# Our words; with its line breaks as long as the release's, 31 characters.
+MARKER = "\n\n[the middle part is absent]\n\n"
+DEFAULTS = "punkt's defaults"  # what finds sentences where the English model is not at hand
 OFFICIAL_CHUNK = 4096  # tokens; the paper reports 512 for some sources
 SLACK = 50_000  # tokens by which the official rule lets a limit exceed the context before it cuts
 _LONGEST_LINE = 2000  # characters
@@ -50,11 +52,17 @@ class Handed:
 
 
 def clip_middle(context: str, most: int = CLIP) -> str:
-    """A context of at most `most` characters: its first third, a mark, and the rest of its end."""
+    """A context of at most `most` characters, MARKER among them, as δ-mem's release cuts it.
+
+    Of the characters beside MARKER a third (rounded down) are of its beginning and the others of its end,
+    without the white space at the two seams. most: at least as many as MARKER has.
+    """
     if len(context) <= most:
         return context
-    head = most // 3
-    return context[:head] + MARKER + context[-(most - head) :]
+    room = most - len(MARKER)
+    head = room // 3
+    tail = room - head
+    return context[:head].rstrip() + MARKER + context[len(context) - tail :].lstrip()
 
 
 def official_chunks(
@@ -137,18 +145,23 @@ def hand_over(
     limits: Limits | None = None,
     turn: tuple[str, str] | None = None,
     chunk_size: int = OFFICIAL_CHUNK,
+    sentences: Callable[[str], Sequence[str]] | None = None,
 ) -> Handed:
     """A context of source `name` as a protocol hands it over.
 
     count: tokens of a text, for chunks. limits: by which `official` cuts, None for never. turn: what stands
     before and after each of its chunks, our own words where None. chunk_size: of its chunks, in tokens.
+    sentences: of a text, for chunks; `sentences_of` where None.
     """
     if protocol == "official":
-        chunks = official_chunks(sentences_of(context), count, chunk_size)
+        chunks = official_chunks((sentences or sentences_of)(context), count, chunk_size)
         return _official(name, chunks, limits, turn or own_turn(source_of(name)))
-    kept = clip_middle(context) if protocol == "delta-mem-release" else context
-    cut = 0.0 if kept == context else 1 - CLIP / len(context)
-    return Handed(tuple(split_context(kept)), kept, cut)
+    if protocol == "isolated" or len(context) <= CLIP:
+        return Handed(tuple(split_context(context)), context, 0.0)
+    clipped = clip_middle(context)
+    text = clipped.replace(MARKER, "\n")  # its words answer no question
+    cut = 1 - (len(clipped) - len(MARKER)) / len(context)
+    return Handed(tuple(split_context(clipped)), text, cut)
 
 
 def _official(name: str, chunks: Sequence[str], limits: Limits | None, turn: tuple[str, str]) -> Handed:
@@ -169,7 +182,7 @@ def _official(name: str, chunks: Sequence[str], limits: Limits | None, turn: tup
 def sentences_of(text: str) -> list[str]:
     """Sentences without the white space between them, by nltk's Punkt with its defaults.
 
-    The benchmark uses the English model of Punkt, which is a download; the defaults know no abbreviations.
+    The benchmark uses the English model (`counting.official_sentences`); the defaults know no abbreviations.
     """
     from nltk.tokenize.punkt import PunktSentenceTokenizer
 

@@ -87,19 +87,19 @@ def _collapsed(text: str) -> str:
     return " ".join(text.split())
 
 
-def load_catalogue(file: str | Path | None = None) -> Catalogue:
+def load_catalogue(file: str | Path | None = None, folders: Sequence[Path] = ()) -> Catalogue:
     """The catalogue of a file, else of the first of the places where it is looked for, once a process.
 
-    A file that is named here or in VARIABLE is taken as it is; any other must be the benchmark's. Raises
-    UnavailableError where there is none, saying how to get it; UserError for one that cannot be read or is
-    another.
+    A file that is named here or in VARIABLE is taken as it is; any other must be the benchmark's. folders:
+    where it is looked for before the usual places. Raises UnavailableError where there is none, saying how to
+    get it; UserError for one that cannot be read or is another.
     """
     named = file or os.environ.get(VARIABLE)
     if named:
         if not Path(named).is_file():
             raise UnavailableError(f"{named}: no such file" + ("" if file else f" ({VARIABLE} names it)"))
         return _read(Path(named))
-    places = _places()
+    places = [*(folder / ENTITY_FILE for folder in folders), *_places()]
     for place in places:
         if place.is_file():
             return _read(place, ENTITY_SHA256)

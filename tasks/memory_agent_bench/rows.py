@@ -25,7 +25,7 @@ from deltamem_eval.tasks.memory_agent_bench.protocols import (
     hand_over,
     split_context,
 )
-from deltamem_eval.tasks.memory_agent_bench.sources import source_of
+from deltamem_eval.tasks.memory_agent_bench.sources import Source, source_of
 from deltamem_eval.tasks.memory_agent_bench.templates import Wording
 
 Row = dict[str, Any]
@@ -151,23 +151,33 @@ def episode_from_row(
     limits: Limits | None = None,
     wording: Wording | None = None,
     chunk_size: int = OFFICIAL_CHUNK,
+    sentences: Callable[[str], list[str]] | None = None,
+    length: Callable[[str], int] | None = None,
 ) -> Episode:
     """One row as an episode. Queries are keyed by (split, row, question), since qa_pair_ids repeat.
 
-    count: tokens of a text, by which protocol `official` packs its chunks of chunk_size. limits: by which it
-    cuts contexts, None for never. wording: the benchmark's own prompts, None for ours. Answers end at a line
-    break under `isolated` alone, and there for sources of short answers.
+    count: tokens of a text, by which protocol `official` packs its chunks of chunk_size. sentences: that they
+    are packed of, by Punkt's defaults where None. limits: by which it cuts contexts, None for never. wording:
+    the benchmark's own prompts, None for ours. length: the model's tokens of a text, for `gold_fits` (see
+    `fits`), which is left out where None. Answers end at a line break under `isolated` alone, and there for
+    sources of short answers.
     """
     name, context = str(row["metadata"]["source"]), str(row["context"])
     source = source_of(name)
     turn = None if wording is None else wording.turn(source)
-    handed = hand_over(protocol, name, context, count, limits, turn, chunk_size)
+    handed = hand_over(protocol, name, context, count, limits, turn, chunk_size, sentences)
     stop = ("\n",) if source.short and protocol == "isolated" else ()
     found = evidence_of(name, tuple(split_context(context)), row)
     kept = survivors(row, found, context, handed)
     queries = []
     for number in range(len(row["questions"])):
-        more = {"evidence": found[number], "gold_survives": kept[number], "context_cut": handed.cut}
+        golds = _texts(row["answers"][number])
+        more = {
+            "evidence": found[number],
+            "gold_survives": kept[number],
+            "gold_fits": None if length is None else fits(source, golds, length),
+            "context_cut": handed.cut,
+        }
         question = str(row["questions"][number])
         prompt = wrap(source, question, protocol) if wording is None else wording.question(source, question)
         queries.append(_query(row, f"{split}/{index}/q{number:03d}", number, prompt, stop, more))
@@ -225,6 +235,16 @@ def survivors(
         standing = [gold.lower() for gold in _texts(golds) if gold.lower() in whole]
         found.append(float(any(gold in kept for gold in standing)) if standing else None)
     return found
+
+
+def fits(source: Source, golds: Sequence[str], length: Callable[[str], int]) -> float | None:
+    """1 where an acceptable answer is no longer than what may be answered, in the tokens of `length`, else 0.
+
+    None for movies, whose acceptable answers are numbers that nobody is to say.
+    """
+    if source.prefix == "recsys_":
+        return None
+    return float(any(length(gold.strip()) <= source.new_tokens for gold in golds))
 
 
 def _texts(golds: Any) -> list[str]:

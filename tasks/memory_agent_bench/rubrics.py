@@ -12,10 +12,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-RUBRIC_VERSION = 1
+RUBRIC_VERSION = 2  # of prompts, and of what replies mean: raise when a verdict may change
 Ask = Callable[[str, int], str]
 
-_VERDICT = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
+_WRONG = re.compile(r"\b(?:no|incorrect)\b")
+_RIGHT = re.compile(r"\bcorrect\b")
+_NOT = re.compile(r"\bnot\b|n['’]t\b")
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _YES_OR_NO = "\n\nIs the response right? Reply with yes or no and nothing else."
 _BASE = (
@@ -47,16 +49,30 @@ def judged_chat(
 ) -> float:
     """1 where the judge says that a LongMemEval answer is right. kind: the question's type.
 
-    Raises NonsenseError for a reply that is neither yes nor no.
+    Raises NonsenseError for a reply that says neither yes nor no, nor correct or incorrect.
     """
     rule = _ABSTAIN if abstain else _BASE + _RULES.get(kind, "")
     prompt = (
         f"{rule}\n\nQuestion: {question}\nRight answer: {' / '.join(golds)}\nResponse: {answer}{_YES_OR_NO}"
     )
-    found = _VERDICT.findall(ask(prompt, 10))
-    if not found or len({verdict.lower() for verdict in found}) > 1:
-        raise NonsenseError("neither yes nor no")
-    return float(found[0].lower() == "yes")
+    return _verdict(ask(prompt, 10))
+
+
+def _verdict(reply: str) -> float:
+    """1 where a reply says that a response is right, 0 where it says that it is not.
+
+    Where it says yes or no, by the official rule: right if it holds a yes, whatever else it says. One that
+    says neither, which the official scorer calls wrong, is right here if it says correct without a not.
+    Raises NonsenseError for one that says none of these.
+    """
+    said = reply.lower()
+    if "yes" in said:
+        return 1.0
+    if _WRONG.search(said):
+        return 0.0
+    if _RIGHT.search(said):
+        return float(not _NOT.search(said))
+    raise NonsenseError("neither yes nor no")
 
 
 def judged_summary(
@@ -78,6 +94,8 @@ def judged_summary(
         "fluency",
         1,
     )
+    if fluency not in (0, 1):
+        raise NonsenseError("fluency is neither 0 nor 1")
     listed = "\n".join(f"{number}. {point}" for number, point in enumerate(keypoints, 1))
     recalled = _number(
         ask(

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.hashing import sha256_of
 from deltamem_eval.interface import Episode, Query, Task, TokenCounter
-from deltamem_eval.tasks.memory_agent_bench.counting import official_counter
-from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS, find_split
+from deltamem_eval.tasks.memory_agent_bench.counting import ENGLISH, official_counter, official_sentences
+from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS, find_split, is_checked
 from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, release_f1, score
 from deltamem_eval.tasks.memory_agent_bench.prompts import PROMPT_VERSION
-from deltamem_eval.tasks.memory_agent_bench.protocols import OFFICIAL_CHUNK, PROTOCOLS, VERSION, Limits
+from deltamem_eval.tasks.memory_agent_bench.protocols import (
+    DEFAULTS,
+    OFFICIAL_CHUNK,
+    PROTOCOLS,
+    VERSION,
+    Limits,
+    sentences_of,
+)
 from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, load_catalogue
 from deltamem_eval.tasks.memory_agent_bench.rows import Row, episode_from_row, load_rows, sources_in
 from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
@@ -62,25 +69,34 @@ class _Rows(Task):
         self._limits: Limits | None = None
         self._count: Callable[[str], int] = len
         self._counter = "characters"
+        self._length: Callable[[str], int] | None = None
+        self._sentences: Callable[[str], list[str]] = sentences_of
+        self._sentences_by = DEFAULTS
 
-    def _need(self, sources: Iterable[str], remedy: str) -> None:
+    def _need(self, sources: Iterable[str], remedy: str, folders: Sequence[Path]) -> None:
         """Open what rows of these sources are scored by. remedy: how to do without movie recommendations.
 
-        Raises UserError as `load_catalogue`.
+        folders: where the movies' file is looked for first. Raises UserError as `load_catalogue`.
         """
         if any(source_of(name).prefix == "recsys_" for name in sources):
             try:
-                self._catalogue = load_catalogue()
+                self._catalogue = load_catalogue(folders=folders)
             except UserError as error:
                 raise type(error)(f"{error}; {remedy}") from None
 
     def prepare(self, backbone: TokenCounter) -> None:
-        """Count tokens as the official protocol does where its tokenizer is at hand, else by the backbone."""
+        """Count tokens and find sentences as the official protocol does where its tokenizer and its model of
+        sentences are at hand, else by the backbone and by Punkt's defaults.
+        """
+        self._length = backbone.length
         if self._protocol == "official":
             official = official_counter()
             chosen = official or backbone
             self._count = chosen.length
             self._counter = official.name if official else f"{backbone.name}'s tokenizer"
+            english = official_sentences()
+            self._sentences = english or sentences_of
+            self._sentences_by = ENGLISH if english else DEFAULTS
             most = self._input_limit or backbone.positions
             buffer = min(BUFFER, most // _SHARE) if self._buffer is None else self._buffer
             self._limits = Limits(most, buffer, chosen.last)
@@ -92,6 +108,7 @@ class _Rows(Task):
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
         """The rows in order, at most `limit` a category."""
         taken: Counter[str] = Counter()
+        length = _at_hand(self._length)
         for split, index, row in self._listed():
             category = source_of(str(row["metadata"]["source"])).category
             taken[category] += 1
@@ -105,28 +122,33 @@ class _Rows(Task):
                     limits=self._limits,
                     wording=self._wording,
                     chunk_size=self._chunk_size,
+                    sentences=self._sentences,
+                    length=length,
                 )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
         """The official metrics, and the protocol's primary one again as `accuracy`.
 
-        White space around an answer counts as the official scorer has it; under `isolated` it is taken off.
-        Answers that a language model is to judge bear `unjudged`; their accuracy is a token metric.
+        White space around an answer is taken off, but not under `official`, whose scorer keeps it; acceptable
+        answers that stand twice count once under `delta-mem-release`, as there. What a language model is to
+        judge bears `unjudged`; its accuracy is a token metric.
         """
         source = str(query.metadata["source"])
-        said = answer.strip() if self._protocol == "isolated" else answer
-        metrics = score(source, said, query.targets, self._catalogue)
+        said = answer if self._protocol == "official" else answer.strip()
+        release = self._protocol == "delta-mem-release"
+        golds = tuple(dict.fromkeys(query.targets)) if release else query.targets
+        metrics = score(source, said, golds, self._catalogue)
         primary = source_of(source).primary
-        if self._protocol == "delta-mem-release":
-            metrics["release_correct"] = release_correct(said, query.targets)
-            metrics["release_f1"] = release_f1(said, query.targets)
+        if release:
+            metrics["release_correct"] = release_correct(said, golds)
+            metrics["release_f1"] = release_f1(said, golds)
             primary = _RELEASED.get(primary, "release_correct")
-        judged = source_of(source).judged and self._protocol != "delta-mem-release"
+        judged = source_of(source).judged and not release
         return {**metrics, "accuracy": metrics[primary], **({"unjudged": 1.0} if judged else {})}
 
     def identity(self) -> dict[str, Any]:
         """Files, protocol, the wording's version or content hash, the movies' file where it is used, and what
-        the official protocol cuts by.
+        the official protocol counts, finds sentences and cuts by.
         """
         prompts = PROMPT_VERSION if self._wording is None else self._wording.identity()
         made = {**self._files(), "protocol": self._protocol, "prompts": prompts}
@@ -138,6 +160,7 @@ class _Rows(Task):
             made |= {"counted_by": self._counter, "chunk_size": self._chunk_size}
         if self._limits is not None:
             made |= {"input_limit": self._limits.input_limit, "buffer": self._limits.buffer}
+            made |= {"sentences_by": self._sentences_by}
         return made
 
     @abstractmethod
@@ -176,7 +199,9 @@ class RowsTask(_Rows):
         self._path = Path(path)
         self._rows = load_rows(self._path)
         names = {str(row["metadata"]["source"]) for row in self._rows}
-        self._need(names, f"to do without them, take the recsys rows out of {self._path}")
+        folder = self._path.absolute().parent
+        remedy = f"to do without them, take the recsys rows out of {self._path}"
+        self._need(names, remedy, (folder, folder.parent))
 
     def _listed(self) -> Iterator[tuple[str, int, Row]]:
         for index, row in enumerate(self._rows):
@@ -219,7 +244,8 @@ class MemoryAgentBenchTask(_Rows):
         for source in self._sources:
             _check_begins(source)
         self._paths = {name: find_split(known[name], path) for name in names}
-        self._need(self._chosen(), _LEAVE_OUT)
+        folder = Path(path).absolute()
+        self._need(self._chosen(), _LEAVE_OUT, (folder, folder.parent) if path else ())
 
     def _chosen(self) -> list[str]:
         """The sources that will be asked. Raises UserError for an option that none of them begins with."""
@@ -241,7 +267,18 @@ class MemoryAgentBenchTask(_Rows):
 
     def _files(self) -> dict[str, Any]:
         hashes = {split: sha256_of(path) for split, path in self._paths.items()}
-        return {"revision": REVISION, "sha256": hashes, "sources": list(self._sources)}
+        revision = REVISION if all(map(is_checked, self._paths.values())) else None
+        return {"revision": revision, "sha256": hashes, "sources": list(self._sources)}
+
+
+def _at_hand(length: Callable[[str], int] | None) -> Callable[[str], int] | None:
+    """A counter of tokens; None where its tokenizer is not on this machine, which may only hand out work."""
+    if length is not None:
+        try:
+            length("")
+        except UserError:
+            return None
+    return length
 
 
 def _check_begins(name: str) -> None:

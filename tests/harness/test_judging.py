@@ -95,7 +95,22 @@ def test_a_reply_without_a_text_is_an_endpoint_error(content: Any, server: Serve
     assert len(server.asked) == 2
 
 
-@pytest.mark.parametrize(("reply", "wanted"), [("Yes.", 1.0), ("no", 0.0), ("NO, it is not", 0.0)])
+@pytest.mark.parametrize(
+    ("reply", "wanted"),
+    [
+        ("Yes.", 1.0),
+        ("no", 0.0),
+        ("NO, it is not", 0.0),
+        ("Yes. There is no contradiction.", 1.0),
+        ("yes and no", 1.0),
+        ("No. The response is correct only in part", 0.0),
+        ("Incorrect.", 0.0),
+        ("Correct.", 1.0),
+        ("It is not correct.", 0.0),
+        ("That isn't correct", 0.0),
+        ("incorrect, not correct", 0.0),
+    ],
+)
 def test_chat_verdicts(reply: str, wanted: float) -> None:
     assert judged_chat(lambda prompt, most: reply, "q", ["g"], "a", "multi-session", False) == wanted
 
@@ -117,8 +132,12 @@ def test_prompts_go_by_the_question_s_type() -> None:
     assert "former values" in asked[1]
     assert "cannot be answered" in asked[2]
     assert all("Question: When?\nRight answer: May\nResponse: June" in prompt for prompt in asked)
-    with pytest.raises(NonsenseError):
-        judged_chat(lambda *_: "yes and no", "q", ["g"], "a", "", False)
+
+
+@pytest.mark.parametrize("reply", ["", "maybe", "It is not clear", "Nothing in the notes", "correctly"])
+def test_replies_that_say_none_of_what_was_asked_for_are_nonsense(reply: str) -> None:
+    with pytest.raises(NonsenseError, match="neither yes nor no"):
+        judged_chat(lambda *_: reply, "q", ["g"], "a", "", False)
 
 
 def test_summary_verdicts_by_hand() -> None:
@@ -130,6 +149,12 @@ def test_summary_verdicts_by_hand() -> None:
     replies = iter(['{"fluency": 1}', '{"recall": 9}'])
     with pytest.raises(NonsenseError, match="recall"):
         judged_summary(lambda *_: next(replies), ["gold"], "a", ["p", "q", "r"])
+
+
+@pytest.mark.parametrize("fluency", [0.5, 2, -1])
+def test_a_fluency_that_is_neither_0_nor_1_is_nonsense(fluency: float) -> None:
+    with pytest.raises(NonsenseError, match="fluency"):
+        judged_summary(lambda *_: json.dumps({"fluency": fluency}), ["gold"], "a", ["p"])
 
 
 def test_a_summary_without_key_points_is_not_judged() -> None:

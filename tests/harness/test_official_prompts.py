@@ -65,8 +65,10 @@ def test_other_prompts_are_other_cells_and_the_cut_is_counted() -> None:
         for row in table.values():
             assert 0.3 < row["context_cut"]["value"] < 0.9
             assert row["gold_survives"]["value"] == 0.5
+            assert "gold_fits" not in row  # all do
     samples = [json.loads(line) for line in next(Path("official").rglob("samples.jsonl")).open()]
     assert [sample["extras"]["gold_survives"] for sample in samples] == [0.0, 1.0]
+    assert [sample["extras"]["gold_fits"] for sample in samples] == [1.0, 1.0]
 
 
 def test_an_import_says_what_it_took() -> None:

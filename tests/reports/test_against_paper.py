@@ -6,7 +6,7 @@ import pytest
 from deltamem_eval.reports.against_paper import _SPLITS, paper_table
 from deltamem_eval.reports.paper import BACKBONE, PARAMETERS, printed
 from deltamem_eval.store import Sample
-from deltamem_eval.tasks.memory_agent_bench.hub import SPLITS
+from deltamem_eval.tasks.memory_agent_bench.hub import REVISION, SPLITS
 
 from stored import sample, write_run
 
@@ -16,6 +16,7 @@ RELEASE = {
     "sources": [],
     "sha256": {split.split: "s" for split in SPLITS},
     "prompts": 1,
+    "revision": REVISION,
 }
 LOCOMO = {"context": "whole", "categories": [1, 2, 3, 4]}
 
@@ -82,6 +83,10 @@ def test_a_window_that_cuts_contexts_is_not_the_paper_s_but_for_methods_that_cho
         (
             {"prompts": {"name": "official-rag", "templates": "t"}},
             "prompts official-rag: the paper's published scripts do not use the benchmark's own.",
+        ),
+        (
+            {"revision": None},
+            "Data that no checksum shows to be the benchmark's own: the paper's numbers are of those.",
         ),
     ],
 )

@@ -259,6 +259,26 @@ def test_a_failed_answer_is_no_flexible_match(tmp_path: Path, source: str, wante
     assert table.rows[0][place].value == wanted
 
 
+def test_golds_that_do_not_fit_the_answer_are_shown_where_there_are_any(tmp_path: Path) -> None:
+    def shares(name: str, fits: dict[int, float], **more: object) -> list[object] | None:
+        store = RunStore.open(tmp_path / name, {}, {})
+        samples = [
+            sample(number, True, extras={"gold_fits": fits[number]} if number in fits else {})
+            for number in range(4)
+        ]
+        cell(store, None, 0, samples)
+        cell(store, None, 0, [sample(number, True, **more) for number in range(4)], method="bm25-rag")
+        table = summary_table([tmp_path / name])
+        keys = [column.key for column in table.columns]
+        assert all(len(row) == len(keys) for row in table.rows)
+        return [row[keys.index("gold_fits")].value for row in table.rows] if "gold_fits" in keys else None
+
+    assert shares("stored-before", {}) is None
+    assert shares("all-fit", dict.fromkeys(range(4), 1.0)) is None
+    assert shares("one-does-not", {0: 1.0, 1: 1.0, 2: 0.0, 3: 1.0}) == [None, 0.75]
+    assert shares("one-of-two", {0: 0.0, 1: 1.0}, extras={"gold_fits": 1.0}) == [1.0, 0.5]
+
+
 def test_the_sources_with_a_flexible_match_are_the_benchmark_s() -> None:
     found = [source.family for source in SOURCES if flexible(source.prefix, "", ()) is not None]
     assert sorted(found) == sorted(FLEXIBLE)

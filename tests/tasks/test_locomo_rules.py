@@ -4,6 +4,7 @@ from calendar import month_name
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pytest
 from deltamem_eval.tasks.locomo.dialogues import CATEGORIES, parse_date, parse_turn_ids
 from deltamem_eval.tasks.locomo.metrics import exact_match, f1, parts_f1, score, stems
@@ -76,6 +77,19 @@ def test_f1_by_hand() -> None:
     assert f1("7 May, 2023", "7 May 2023") == 1.0
     assert f1("red red", "red") == pytest.approx(2 / 3)
     assert f1("", "red") == f1("the", "and") == f1("blue", "red") == 0.0
+
+
+def test_f1_is_the_official_one_to_the_bit() -> None:
+    assert f1("u v w x", "u v y") == (2 * 0.5 * (2 / 3)) / (0.5 + 2 / 3) == 0.5714285714285715
+
+
+PARTS = ["u v w x y", "u", "v w", "x y z", "k l m n", "u k", "v l w"]
+
+
+@given(st.lists(st.sampled_from(PARTS), min_size=1, max_size=20), st.sampled_from(PARTS))
+def test_the_mean_over_parts_is_numpy_s_to_the_bit(golds: list[str], said: str) -> None:
+    found = [f1(said, gold) for gold in golds]
+    assert parts_f1(said, ",".join(golds)) == float(np.mean(found))
 
 
 def test_multi_hop_is_the_mean_over_the_parts_of_the_gold() -> None:

@@ -89,6 +89,33 @@ def test_cases_that_contradict_others_are_left_out(tmp_path: Path) -> None:
     assert len(Slots.of(made.rows[0]["context"]).values("Club1 was founded by")) == 2
 
 
+def test_white_space_at_the_ends_of_a_rewrite_leaves_no_case_out(tmp_path: Path) -> None:
+    spaced = case(1)
+    spaced["requested_rewrite"][0] |= {"prompt": "{} was founded by ", "target_new": {"str": " Eve1"}}
+    spaced["new_answer"] = "Zed "
+    made = factconsolidation([written(tmp_path, [spaced, case(2), case(3)])], Settings(1000, 9, words))
+    assert Slots.of(made.rows[0]["context"]).values("Club1 was founded by") == ["Ann1", "Eve1"]
+    assert made.rows[1]["answers"] == [["Zed"]] * 9
+    assert not any("left out" in note for note in made.notes)
+
+
+def test_cases_that_no_rows_can_be_made_of_are_counted(tmp_path: Path) -> None:
+    other = case(4)
+    other["requested_rewrite"][0]["target_new"]["str"] = "Kim"
+    odd = [
+        {**case(1), "questions": []},
+        {**case(2), "new_answer": "Kim"},
+        {**case(3), "new_single_hops": []},
+        other,
+    ]
+    made = factconsolidation([written(tmp_path, [*odd, case(5), case(6)])], Settings(1000, 6, words))
+    assert made.notes[0] == (
+        "4 of 6 cases left out: without a question, or with a new chain that lacks a rewrite or does not end "
+        "at the new answer"
+    )
+    assert "Club4" not in made.rows[0]["context"]
+
+
 @pytest.mark.parametrize(
     ("cases", "tokens", "message"),
     [
@@ -96,7 +123,7 @@ def test_cases_that_contradict_others_are_left_out(tmp_path: Path) -> None:
         ([{"questions": []}], 500, "case 0: lacks requested_rewrite"),
         ([case(1)], 10, "10 tokens hold no case"),
         ([case(1)], 500, "9 questions asked for, but the facts of 500 tokens give 3"),
-        ([{**case(1), "new_answer": "Kim"}], 500, "gives no MQuAKE cases"),
+        ([{**case(1), "new_answer": "Kim"}], 500, r"gives no MQuAKE cases: .* \(1 of 1 cases left out: with"),
     ],
 )
 def test_bad_cases_are_refused(cases: Any, tokens: int, message: str, tmp_path: Path) -> None:
@@ -106,7 +133,9 @@ def test_bad_cases_are_refused(cases: Any, tokens: int, message: str, tmp_path: 
 
 def test_the_real_cases() -> None:
     file = shared("data", "mquake", "MQuAKE-hard.json")
-    single, multi = factconsolidation([file], Settings(6000, 100, words)).rows
+    made = factconsolidation([file], Settings(6000, 100, words))
+    single, multi = made.rows
+    assert not any("new chain" in note for note in made.notes)  # every case serves
     found = conflicts(single)
     assert (found.questions, found.unmatched, found.newest_right, found.single) == (100, 0, 100, 30)
     assert words(single["context"]) <= 6000

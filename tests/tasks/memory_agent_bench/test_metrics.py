@@ -45,6 +45,24 @@ def test_f1_by_hand(said: str, gold: str, wanted: float) -> None:
     assert f1(said, gold) == pytest.approx(wanted)
 
 
+def official_f1(shared: int, said: int, wanted: int) -> float:
+    """The official scorer's expression, of counts of tokens."""
+    precision = 1.0 * shared / said
+    recall = 1.0 * shared / wanted
+    return (2 * precision * recall) / (precision + recall)
+
+
+def test_f1_is_the_official_one_to_the_bit() -> None:
+    assert f1("u v w x", "u v y") == 0.5714285714285715  # twice 2 by 7 is one bit less
+    for said in range(1, 12):
+        for wanted in range(1, 12):
+            for shared in range(1, min(said, wanted) + 1):
+                both = [f"w{number}" for number in range(shared)]
+                reply = " ".join([*both, *(f"s{number}" for number in range(said - shared))])
+                gold = " ".join([*both, *(f"g{number}" for number in range(wanted - shared))])
+                assert f1(reply, gold) == official_f1(shared, said, wanted)
+
+
 def test_substring_goes_by_characters() -> None:
     assert substring_exact_match("label 125", "12") == 1.0
     assert exact_match("label 125", "12") == 0.0

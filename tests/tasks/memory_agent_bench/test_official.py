@@ -11,7 +11,7 @@ import tiktoken
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Episode
 from deltamem_eval.tasks.memory_agent_bench import task as module
-from deltamem_eval.tasks.memory_agent_bench.counting import O200k
+from deltamem_eval.tasks.memory_agent_bench.counting import O200k, official_sentences
 from deltamem_eval.tasks.memory_agent_bench.protocols import Limits, hand_over, official_tail
 from deltamem_eval.tasks.memory_agent_bench.rows import load_rows
 from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
@@ -46,6 +46,7 @@ class Words:
 @pytest.fixture(autouse=True)
 def _counted_by_words(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(module, "official_counter", lambda: None)
+    monkeypatch.setattr(module, "official_sentences", lambda: None)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
@@ -82,6 +83,7 @@ def test_the_end_is_kept_to_the_token(tmp_path: Path) -> None:
     assert [query.metadata["context_cut"] for query in cut.queries] == [pytest.approx(1 - kept)] * 2
     assert [query.metadata["gold_survives"] for query in cut.queries] == [0.0, 1.0]
     limits = {"input_limit": 10 + after + 6, "buffer": 0, "counted_by": "words's tokenizer"}
+    limits |= {"sentences_by": "punkt's defaults"}
     assert limits.items() <= task.identity().items()
 
 
@@ -193,6 +195,32 @@ def test_imported_prompts_are_in_the_episodes_and_the_identity(tmp_path: Path) -
     assert [query.metadata["gold_survives"] for query in cut.queries] == [0.0, 1.0]
     with pytest.raises(UserError, match="no templates for embedded_updates sources"):
         made(tmp_path, [row("Ann lives in Oslo.", "embedded_updates")], 500, prompts="official")
+
+
+def english_model(folder: Path) -> None:
+    """Punkt's English model as nltk keeps it, with one abbreviation."""
+    place = folder / "tokenizers" / "punkt_tab" / "english"
+    place.mkdir(parents=True)
+    (place / "abbrev_types.txt").write_text("dr\n")
+    for name in ("collocations.tab", "sent_starters.txt", "ortho_context.tab"):
+        (place / name).write_text("")
+
+
+def test_sentences_are_found_by_the_english_model_where_nltk_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "official_sentences", official_sentences)
+    monkeypatch.setattr("nltk.data.path", [str(tmp_path / "nltk")])
+    rows = [row("We met Dr. Ann. She lives in Oslo.")]
+    plain, (cut,) = made(tmp_path, rows, 500, chunk_size=3)
+    assert plain.identity()["sentences_by"] == "punkt's defaults"
+    assert ["Dr.\n" in chunk.text for chunk in cut.chunks] == [True, False, False]
+    english_model(tmp_path / "nltk")
+    task, (whole,) = made(tmp_path, rows, 500, chunk_size=4)
+    assert task.identity()["sentences_by"] == "punkt_tab/english"
+    assert "We met Dr. Ann.\n" in whole.chunks[0].text
+    (tmp_path / "nltk" / "tokenizers" / "punkt_tab" / "english" / "abbrev_types.txt").unlink()
+    assert official_sentences() is None  # a part of it is missing
 
 
 def test_own_prompts_without_a_cut_are_the_cells_they_were(tmp_path: Path) -> None:

@@ -2,12 +2,14 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench import hub
+from deltamem_eval.tasks.memory_agent_bench import task as module
 from deltamem_eval.tasks.memory_agent_bench.metrics import release_correct, release_f1
 from deltamem_eval.tasks.memory_agent_bench.protocols import (
     CLIP,
@@ -51,7 +53,21 @@ def test_a_chunk_closes_before_the_sentence_that_would_not_fit() -> None:
 def test_the_middle_is_cut_a_third_from_the_start() -> None:
     text = "".join(chr(97 + index % 26) for index in range(100))
     assert clip_middle(text, 100) == text
-    assert clip_middle(text, 90) == text[:30] + MARKER + text[-60:]
+    assert clip_middle(text, 91) == text[:20] + MARKER + text[-40:]
+
+
+def test_the_release_s_cut_is_120_000_characters_with_its_mark() -> None:
+    assert len(MARKER) == 31
+    text = "".join(chr(97 + index % 26) for index in range(CLIP + 1))
+    assert clip_middle(text[:-1]) == text[:-1]
+    clipped = clip_middle(text)
+    assert len(clipped) == CLIP
+    assert clipped == text[:39_989] + MARKER + text[-79_980:]
+
+
+def test_white_space_at_the_seams_of_the_cut_is_left_out() -> None:
+    text = " " + "x" * 17 + "  " + "y" * 40 + "\n " + "z" * 37 + " "
+    assert clip_middle(text, 91) == " " + "x" * 17 + MARKER + "z" * 37 + " "
 
 
 @pytest.mark.parametrize(
@@ -88,13 +104,21 @@ def test_what_survives_the_cut_is_on_record() -> None:
     episode = episode_from_row(row(context), split="s", index=0, protocol="delta-mem-release")
     assert [query.metadata["gold_survives"] for query in episode.queries] == [1.0, 0.0]
     cut = episode.queries[0].metadata["context_cut"]
-    assert cut == pytest.approx(1 - CLIP / len(context))
+    assert cut == pytest.approx(1 - (CLIP - len(MARKER)) / len(context))
     assert episode.context.startswith("Ada was there.\n")
     assert MARKER in episode.context
     whole = episode_from_row(row(context), split="s", index=0)
     assert [query.metadata["gold_survives"] for query in whole.queries] == [1.0, 1.0]
     assert whole.queries[0].metadata["context_cut"] == 0.0
     assert whole.queries[0].prompt != episode.queries[0].prompt
+
+
+def test_the_mark_s_own_words_answer_nothing() -> None:
+    filler = "x" * 60_000 + "\n"
+    made = row(f"{filler}the middle part\n{filler}{filler}") | {"answers": [["the middle part"], ["x"]]}
+    episode = episode_from_row(made, split="s", index=0, protocol="delta-mem-release")
+    assert "the middle part" in episode.context
+    assert [query.metadata["gold_survives"] for query in episode.queries] == [0.0, 1.0]
 
 
 def test_official_turns_hold_the_chunks() -> None:
@@ -146,6 +170,10 @@ def test_token_f1_as_the_release_has_it(reply: str, golds: list[str], wanted: fl
     assert release_f1(reply, golds) == pytest.approx(wanted)
 
 
+def test_token_f1_of_the_release_is_the_official_one_to_the_bit() -> None:
+    assert release_f1("a1 b1 c1 d1", ["a1 b1 x1"]) == 0.5714285714285715
+
+
 def test_summaries_count_by_the_release_s_f1_under_its_protocol(tmp_path: Path) -> None:
     made = row("A book.") | {
         "questions": ["Sum up."],
@@ -161,7 +189,7 @@ def test_summaries_count_by_the_release_s_f1_under_its_protocol(tmp_path: Path) 
     assert found == {"isolated": 0.0, "official": 0.0, "delta-mem-release": 0.5}
 
 
-def test_only_isolated_answers_end_at_a_line_break_and_lose_white_space(tmp_path: Path) -> None:
+def test_only_isolated_answers_end_at_a_line_break_and_official_ones_keep_white_space(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([row("Ada was in Paris.")]))
     stops, right, versions = {}, {}, {}
     for protocol in PROTOCOLS:
@@ -172,10 +200,10 @@ def test_only_isolated_answers_end_at_a_line_break_and_lose_white_space(tmp_path
         versions[protocol] = task.identity().get("protocol_version")
     assert stops == {"isolated": ("\n",), "official": (), "delta-mem-release": ()}
     assert right == {"isolated": 1.0, "official": 1.0, "delta-mem-release": 1.0}  # the raw reply counts too
-    assert versions == {"isolated": None, "official": 2, "delta-mem-release": 2}
+    assert versions == {"isolated": None, "official": 3, "delta-mem-release": 3}
     icl = row("a\nlabel: 4\n") | {"answers": [["4"], ["3"]], "metadata": {"source": "icl_x"}}
     (tmp_path / "rows.json").write_text(json.dumps([icl]))
-    for protocol, wanted in (("isolated", 1.0), ("official", 0.0)):
+    for protocol, wanted in (("isolated", 1.0), ("official", 0.0), ("delta-mem-release", 1.0)):
         task = RowsTask(tmp_path / "rows.json", protocol)
         query, _ = next(task.episodes(0, None)).queries
         assert task.score(query, "\n4")["exact_match"] == wanted  # nothing stands on the first line
@@ -209,6 +237,7 @@ def test_splits_come_from_a_folder_and_sources_are_chosen(tmp_path: Path) -> Non
     with pytest.raises(UserError, match="unknown source 'nothing'"):
         MemoryAgentBenchTask(str(tmp_path), names, "nothing")
     assert set(task.identity()["sha256"]) == set(names.split(","))
+    assert task.identity()["revision"] is None  # no checksum says that they are the benchmark's
     with pytest.raises(UserError, match="holds no Test_Time_Learning: expected one of"):
         MemoryAgentBenchTask(str(tmp_path))
     for prefix in ("factconsolidation", "fact"):
@@ -221,34 +250,57 @@ def test_splits_come_from_a_folder_and_sources_are_chosen(tmp_path: Path) -> Non
             MemoryAgentBenchTask(str(tmp_path), names, listed)
 
 
-def test_a_parquet_file_of_another_version_is_refused(tmp_path: Path) -> None:
+def written(folder: Path, split: str) -> Path:
+    """A parquet file of one row under a split's name."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    parquet.write_table(pa.Table.from_pylist([row("x")]), tmp_path / "Conflict_Resolution.parquet")
-    with pytest.raises(UserError, match=r"is not the pinned data/Conflict_Resolution.*sha256"):
-        MemoryAgentBenchTask(str(tmp_path), "Conflict_Resolution")
+    file = folder / f"{split}.parquet"
+    parquet.write_table(pa.Table.from_pylist([row("x")]), file)
+    return file
+
+
+@pytest.mark.parametrize("split", [split.split for split in hub.SPLITS])
+def test_a_parquet_file_of_another_version_is_refused(split: str, tmp_path: Path) -> None:
+    written(tmp_path, split)
+    with pytest.raises(UserError, match=rf"is not the pinned data/{split}.*sha256"):
+        MemoryAgentBenchTask(str(tmp_path), split)
+
+
+def pinned(monkeypatch: pytest.MonkeyPatch, split: str, file: Path) -> None:
+    """Take a file for the benchmark's own of a split."""
+    own = hub.SplitFile(split, "", hashlib.sha256(file.read_bytes()).hexdigest())
+    monkeypatch.setattr(module, "SPLITS", tuple(own if one.split == split else one for one in hub.SPLITS))
 
 
 def test_a_damaged_file_in_the_hub_s_cache_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    blobs = tmp_path / "blobs"
-    blobs.mkdir()
-    parquet.write_table(pa.Table.from_pylist([row("x")]), blobs / "whole")
-    name = hashlib.sha256((blobs / "whole").read_bytes()).hexdigest()
-    (blobs / "whole").rename(blobs / name)
-    file = tmp_path / "Accurate_Retrieval-00000-of-00001.parquet"
-    file.symlink_to(blobs / name)
+    file = written(tmp_path, "Accurate_Retrieval")
+    pinned(monkeypatch, "Accurate_Retrieval", file)
     monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_, **__: str(file))
-    assert MemoryAgentBenchTask(splits="Accurate_Retrieval").identity()
-    with (blobs / name).open("ab") as stream:
+    assert MemoryAgentBenchTask(splits="Accurate_Retrieval").identity()["revision"] == hub.REVISION
+    with file.open("ab") as stream:
         stream.write(b"more")
-    with pytest.raises(UserError, match=rf"expected {name[:16]}…; delete it and download it again"):
+    with pytest.raises(UserError, match=r"expected [0-9a-f]{16}…; delete it and download it again"):
         MemoryAgentBenchTask(splits="Accurate_Retrieval")
+
+
+def test_the_revision_is_named_where_every_file_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pinned(monkeypatch, "Accurate_Retrieval", written(tmp_path, "Accurate_Retrieval"))
+    (tmp_path / "Conflict_Resolution.json").write_text(json.dumps([row("x")]))
+    found = [
+        MemoryAgentBenchTask(str(tmp_path), splits).identity()["revision"]
+        for splits in ("Accurate_Retrieval", "Conflict_Resolution", "Accurate_Retrieval,Conflict_Resolution")
+    ]
+    assert found == [hub.REVISION, None, None]
+
+
+def test_every_split_has_a_checksum() -> None:
+    assert len({split.sha256 for split in hub.SPLITS}) == 4
+    assert all(re.fullmatch("[0-9a-f]{64}", split.sha256) for split in hub.SPLITS)
 
 
 def test_offline_and_not_cached_names_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,11 +318,16 @@ def test_the_release_s_cut_on_the_real_rows() -> None:
     found = {}
     for index, item in enumerate(load_rows(shared("data", "memoryagentbench", "Conflict_Resolution.json"))):
         episode = episode_from_row(item, split="cr", index=index, protocol="delta-mem-release")
-        facts = set(item["context"].splitlines()[1:]) & set(episode.context.splitlines())
+        lines = episode.context.splitlines()
+        facts = set(item["context"].splitlines()[1:]) & set(lines)
+        numbered = [line for line in lines if re.match(r"\d+\. ", line)]
+        assert len(episode.context) == min(len(item["context"]), CLIP)  # no white space is at its seams
         found[episode.source] = (
             len(facts),
+            len(numbered),
             fmean(query.metadata["gold_survives"] for query in episode.queries),
         )
-    assert found["factconsolidation_sh_6k"] == (455, 1.0)
-    assert found["factconsolidation_sh_262k"] == (1970, pytest.approx(0.11))
-    assert found["factconsolidation_mh_262k"] == (1970, pytest.approx(0.47, abs=0.02))
+    assert found["factconsolidation_sh_6k"] == (455, 455, 1.0)
+    # Fact 668 loses its value to the cut.
+    assert found["factconsolidation_sh_262k"] == (1969, 1970, pytest.approx(0.11))
+    assert found["factconsolidation_mh_262k"] == (1969, 1970, pytest.approx(0.47, abs=0.02))

@@ -9,6 +9,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.memory_agent_bench import recsys
 from deltamem_eval.tasks.memory_agent_bench.hub import REVISION
 from deltamem_eval.tasks.memory_agent_bench.metrics import score
+from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS
 from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, items_of, load_catalogue, title_of
 from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
 from rapidfuzz.distance import Levenshtein
@@ -130,6 +131,51 @@ def test_tasks_ask_for_the_catalogue_before_they_run(own: Path, monkeypatch: pyt
     (query,) = next(task.episodes(0, None)).queries
     monkeypatch.delenv(recsys.VARIABLE)  # the task holds what it opened
     assert task.score(query, "\n1. Heat\n2. Water\n")["accuracy"] == 1.0
+
+
+def test_a_catalogue_beside_the_data_is_taken_before_any_other(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    snapshot = own.parent.parent / "snapshot"
+    (snapshot / "data").mkdir(parents=True)
+    beside = snapshot / "entity2id.json"
+    beside.write_text(json.dumps(ENTITIES))
+    own.write_text("{}")  # what would be found next
+    wanted = sha256(beside.read_bytes()).hexdigest()
+    monkeypatch.setattr(recsys, "ENTITY_SHA256", wanted)
+    rows = snapshot / "data" / "Test_Time_Learning.json"
+    rows.write_text(json.dumps([ROW]))
+    monkeypatch.chdir(rows.parent)
+    made = [
+        RowsTask("Test_Time_Learning.json"),  # its folder's parent
+        RowsTask(rows),
+        MemoryAgentBenchTask(str(rows.parent), "Test_Time_Learning"),
+    ]
+    (snapshot / "Test_Time_Learning.json").write_text(json.dumps([ROW]))
+    made.append(MemoryAgentBenchTask("..", "Test_Time_Learning"))  # the folder itself
+    assert [task.identity()["catalogue"] for task in made] == [wanted] * 4
+    beside.write_text(json.dumps({}))
+    recsys._read.cache_clear()
+    with pytest.raises(UserError, match=r"snapshot/entity2id\.json is not the benchmark's .*sources=icl"):
+        MemoryAgentBenchTask(str(snapshot), "Test_Time_Learning")
+    monkeypatch.setenv(recsys.VARIABLE, str(own))
+    own.write_text(json.dumps(ENTITIES))
+    assert RowsTask(rows).identity()["catalogue"] == wanted
+
+
+def test_a_gold_that_stands_twice_counts_once_as_in_the_release(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own.write_text(json.dumps(ENTITIES))
+    monkeypatch.setenv(recsys.VARIABLE, str(own))
+    file = own.parent / "rows.json"
+    file.write_text(json.dumps([ROW | {"answers": [["4", "0", "4"]]}]))
+    found = {}
+    for protocol in PROTOCOLS:
+        task = RowsTask(file, protocol)
+        (query,) = next(task.episodes(0, None)).queries
+        found[protocol] = task.score(query, "1. Heat")["accuracy"]
+    assert found == {"isolated": 2 / 3, "official": 2 / 3, "delta-mem-release": 1 / 2}
 
 
 def test_nearest_is_the_least_distance_over_the_whole_catalogue() -> None:

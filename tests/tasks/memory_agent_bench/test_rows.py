@@ -15,6 +15,7 @@ from deltamem_eval.tasks.memory_agent_bench.rows import (
 )
 from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
+from deltamem_eval.tokens import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
@@ -194,6 +195,38 @@ def test_what_is_not_known_of_a_question_is_left_out() -> None:
     assert "evidence" not in first.metadata
     assert second.metadata["evidence"] == ["0. Rome is in Italy."]
     assert (first.metadata["question_types"], "question_types" in second.metadata) == ("a", False)
+
+
+class Bytes:
+    """Counts bytes."""
+
+    name, positions = "bytes", 100
+
+    def length(self, text: str) -> int:
+        return len(text.encode())
+
+    def last(self, text: str, tokens: int) -> str:
+        return text.encode()[-tokens:].decode()
+
+
+def test_golds_longer_than_the_budget_are_on_record(tmp_path: Path) -> None:
+    facts = row(
+        questions=["a?", "b?", "c?", "d?"],
+        answers=[["0123456789"], ["0123456789a"], ["0123456789a", "short"], ["ééééé "]],  # the budget is 10
+        metadata={"source": "factconsolidation_sh_6k"},
+    )
+    movies = row(answers=[["1"] * 2, ["2"]], metadata={"source": "recsys_redial_full"})
+    task = RowsTask(write(tmp_path, "rows.json", [facts]))
+    (unknown,) = task.episodes(0, None)
+    assert not any("gold_fits" in query.metadata for query in unknown.queries)  # by whose tokens?
+    task.prepare(Bytes())
+    (episode,) = task.episodes(0, None)
+    assert [query.metadata["gold_fits"] for query in episode.queries] == [1.0, 0.0, 1.0, 1.0]
+    task.prepare(Counter("no/such-model", 100))
+    (away,) = task.episodes(0, None)
+    assert not any("gold_fits" in query.metadata for query in away.queries)  # its tokenizer is not to be had
+    asked = episode_from_row(movies, split="x", index=0, length=Bytes().length).queries
+    assert not any("gold_fits" in query.metadata for query in asked)  # their golds are numbers
 
 
 def test_every_source_is_claimed_by_one_family() -> None:
