@@ -20,7 +20,7 @@ def records() -> Mapping[str, type[BaseModel]]:
     from deltamem_eval.tracing import TraceRecord
     from deltamem_eval.verdicts import VerdictRecord
 
-    beside = {"notice": Notice, "verdict": VerdictRecord, "trace": TraceRecord}
+    beside: dict[str, type[BaseModel]] = {"notice": Notice, "verdict": VerdictRecord, "trace": TraceRecord}
     return {**SCHEMAS, **beside, "profile": ProfileRecord, "point": PointRecord}
 
 

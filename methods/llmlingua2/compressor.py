@@ -125,7 +125,7 @@ def _check_head(classifier: str, model: Any) -> None:
     """Raises UserError where the checkpoint has no head of the model's shape: the package would load it with
     a random one. Checkpoints in parts or of other kinds than safetensors are taken as they are.
     """
-    from transformers.utils import cached_file
+    from transformers.utils.hub import cached_file
 
     file = cached_file(classifier, "model.safetensors", _raise_exceptions_for_missing_entries=False)
     if file is None:
