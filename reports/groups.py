@@ -118,9 +118,7 @@ def setting_of(identity: Mapping[str, Any]) -> dict[str, Any]:
 
 def _asked(setting: Mapping[str, Any]) -> dict[str, Any]:
     """Of a setting, how its questions were asked."""
-    return {
-        name: value for name, value in setting.items() if name == "prompts" or name.startswith(_DATA)
-    }
+    return {name: value for name, value in setting.items() if name == "prompts" or name.startswith(_DATA)}
 
 
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:

@@ -92,7 +92,7 @@ def test_a_batch_that_fails_after_decoding_leaves_nothing_on_the_clock() -> None
     work._method = Choking(backbone, MethodSettings(20))
     heard = []
     read = backbone.clock.read
-    backbone.clock.read = lambda: heard.append(backbone.clock.steps) or read()  # type: ignore[method-assign]
+    backbone.clock.read = lambda: heard.append(backbone.clock.steps) or read()
     (answered,) = [event for event in work.ask(episode, queries) if isinstance(event, Answered)]
     assert [answer.status for answer in answered.answers] == ["failed", "ok", "failed"]
     assert heard[-1] == answered.answers[1].new_tokens - 1

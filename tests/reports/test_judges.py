@@ -83,7 +83,7 @@ def test_twins_may_hold_their_answers_in_another_order(tmp_path: Path) -> None:
     assert group.runs[0].startswith("one/")
     assert [judge_of(one) for _, one in group.samples] == ["llama (rubrics 1)"] * 3 + ["gpt (rubrics 1)"] * 5
     file.write_text(file.read_text().replace('"answer":""', '"answer":"x"', 1))
-    with pytest.raises(UserError, match="two answered cell .* unlike a run before it"):
+    with pytest.raises(UserError, match=r"two answered cell .* unlike a run before it"):
         load_groups([plain, *twins])
 
 
