@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.cells import Cell
-from deltamem_eval.deadline import TimeIsUp, limit
+from deltamem_eval.deadline import TimeIsUp, limit, too_late
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Answer, Episode, MemoryMethod, MethodSettings, Query, Snapshot
 from deltamem_eval.registry import METHODS
@@ -65,7 +65,8 @@ def make_method(cell: Cell, backbone: Backbone) -> MemoryMethod:
 
 
 class CellWork:
-    """A cell's method on a backbone. A method that cannot be made fails every question it is asked.
+    """A cell's method on a backbone. A method that cannot be made fails every question it is asked. Batches
+    are as large as was asked for until memory runs out.
 
     timeout: seconds that writing a context, or answering a batch of questions, may take. Raises UserError
     where the method does not fit the backbone.
@@ -77,6 +78,7 @@ class CellWork:
         self.cell = cell
         self._backbone = backbone
         self._timeout = timeout
+        backbone.full_batches()  # what an earlier cell could not hold is no matter of this one
         self._gpus = Gpus(parameter.device for parameter in backbone.model.parameters())
         self._held: dict[str, int] | None = None  # for the context at hand
         self._method: MemoryMethod | None = None
@@ -173,18 +175,18 @@ class CellWork:
         Where the batch fails each question is asked alone, so that none fails for another's sake.
         """
         try:
-            method.restore(snapshot)
-            answers = method.answer(batch)
-            if len(answers) != len(batch):
-                raise ValueError(f"{len(answers)} answers to {len(batch)} questions")
-            return answers
+            with self._backbone.clock.lost_on_error():
+                method.restore(snapshot)
+                answers = method.answer(batch)
+                if len(answers) != len(batch):
+                    raise ValueError(f"{len(answers)} answers to {len(batch)} questions")
+                return answers
         except UserError:
             raise
         except Exception as error:  # counted as wrong and shown, never dropped
             failed = self._failure(error)
         if len(batch) == 1:
             return [failed]
-        self._backbone.clock.read()  # what was decoded is lost
         return [answer for query in batch for answer in self._answers(method, snapshot, [query])]
 
     def _weighed(self, method: MemoryMethod, answers: list[Answer]) -> list[Answer]:
@@ -204,10 +206,14 @@ class CellWork:
         return failure(error)
 
     def _too_late(self, what: str) -> Answer:
-        return Answer("", 0, 0, status="timeout", error=f"{what} within {self._timeout:g} s")
+        assert self._timeout is not None
+        return Answer("", 0, 0, status="timeout", error=too_late(what, self._timeout))
 
     def effective(self) -> dict[str, Any]:
-        """What held while the cell ran. The backbone's notices are handed over with it and start anew."""
+        """What held while the cell ran. The backbone's notices are handed over with it and start anew.
+
+        batch_size: the smallest that was used; what was asked for, where memory held it.
+        """
         cell, backbone, method = self.cell, self._backbone, self._method
         label = cell.method if method is None else method.label(cell.options)
         setting: dict[str, Any] = {

@@ -69,10 +69,10 @@ class Backbone:
     """A decoder-only model and its tokenizer.
 
     positions: the longest sequence the model may see, in tokens. identity: content hash of its files, or
-    the hub commit. batch_size: rows decoded at once; halved for good when memory runs out (`notices` says
-    so). system: the message that opens every prompt, where a task sets one. processors: called with the last
-    forward's token ids [batch, tokens] and the next token's logits [batch, vocab], as transformers' logits
-    processors are; their results are what is decoded from.
+    the hub commit. batch_size: rows decoded at once, set to what is asked for; halved when memory runs out
+    (`notices` says so), until `full_batches`. system: the message that opens every prompt, where a task sets
+    one. processors: called with the last forward's token ids [batch, tokens] and the next token's logits
+    [batch, vocab], as transformers' logits processors are; their results are what is decoded from.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -91,6 +91,19 @@ class Backbone:
         self._parameters: int = sum(parameter.numel() for parameter in model.parameters())
         self.config: dict[str, Any] = model.config.get_text_config().to_dict()
         self.positions = int(self.config.get("max_position_embeddings") or tokenizer.model_max_length)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows decoded at once, as asked for or as few as memory has held since."""
+        return self._rows
+
+    @batch_size.setter
+    def batch_size(self, rows: int) -> None:
+        self._rows = self._rows_asked = rows
+
+    def full_batches(self) -> None:
+        """Decode as many rows at once again as were asked for, however few memory held before."""
+        self._rows = self._rows_asked
 
     @property
     def device(self) -> torch.device:
@@ -210,8 +223,7 @@ class Backbone:
         except RuntimeError as error:
             if not is_out_of_memory(error) or rows == 1:
                 raise
-            self.clock.read()  # what was decoded is lost
-            self.batch_size = rows // 2
+            self._rows = rows // 2
             self.notices.append(f"out of memory at {rows} rows: batch size is now {self.batch_size}")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

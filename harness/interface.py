@@ -240,9 +240,10 @@ class TokenCounter(Protocol):
 class Task(ABC):
     """A benchmark: episodes, and the scores of answers.
 
-    primary: name of the metric that tables show. higher_is_better holds for it. defaults: the task's options
-    with their default values; the constructor takes them as keywords. seeded: whether the seed changes the
-    episodes; where it does not, one seed is run. system: the message that opens every prompt, empty for none.
+    primary: name of the metric that tables show as accuracy, the higher the better; it is stored as
+    `accuracy` too, in place of any other metric of that name. defaults: the task's options with their default
+    values; the constructor takes them as keywords. seeded: whether the seed changes the episodes; where it
+    does not, one seed is run. system: the message that opens every prompt, empty for none.
     """
 
     name: ClassVar[str]
@@ -261,7 +262,10 @@ class Task(ABC):
 
     @abstractmethod
     def score(self, query: Query, answer: str) -> dict[str, float]:
-        """Metrics of one answer, each in 0..1; always holds `primary`."""
+        """Metrics of one answer, finite numbers; always holds `primary`, in 0..1.
+
+        An answer whose score is none of that, or raises, is stored as failed with the reason.
+        """
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

@@ -35,12 +35,25 @@ class DecodeClock:
 
     @contextmanager
     def generation(self) -> Iterator[DecodeClock]:
-        """Within the block one batch is generated; what is before its first `token` does not count."""
+        """Within the block one batch is generated; what is before its first `token` does not count, nor does
+        any of it where an error ends it.
+        """
         self._began = None
+        with self.lost_on_error():
+            try:
+                yield self
+            finally:
+                self._end()
+
+    @contextmanager
+    def lost_on_error(self) -> Iterator[None]:
+        """What is counted within the block does not count where an error ends it: its tokens are lost."""
+        before = self.seconds, self.steps
         try:
-            yield self
-        finally:
-            self._end()
+            yield
+        except BaseException:
+            self.seconds, self.steps = before
+            raise
 
     def _end(self) -> None:
         if self._began is not None:

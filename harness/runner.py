@@ -14,6 +14,7 @@ from deltamem_eval.controls import donors
 from deltamem_eval.interface import Answer, Episode, Query, Task
 from deltamem_eval.provenance import device_line, versions
 from deltamem_eval.registry import METHODS, OURS
+from deltamem_eval.retries import reopen
 from deltamem_eval.samples import make_sample
 from deltamem_eval.store import CellStore, RunStore
 
@@ -179,13 +180,26 @@ def open_cell(
     store: RunStore,
     identity: Mapping[str, Any],
     progress: Progress,
+    timeout: float | None = None,
 ) -> CellRun | None:
-    """The cell with its contexts stored, ready to be asked; None where it is finished."""
+    """The cell with its contexts stored, ready to be asked; None where it is finished.
+
+    timeout: as `CellWork`'s; what ran out of less time is asked again.
+    """
     place = store.cell(identity)
+    again = reopen(place, timeout)
     if place.finished:
         return None
     store.keep_contexts(episodes)
-    return CellRun(cell, task, episodes, place, progress)
+    run = CellRun(cell, task, episodes, place, progress)
+    if again:
+        run.note([_asked_again(cell, again, timeout)])
+    return run
+
+
+def _asked_again(cell: Cell, questions: int, timeout: float | None) -> str:
+    now = "no limit" if timeout is None else f"{timeout:g} s"
+    return f"{cell.label}: asked again, with {now}, having run out of time before: {questions} questions"
 
 
 def run_cell(
@@ -198,11 +212,10 @@ def run_cell(
     progress: Progress,
     timeout: float | None = None,
 ) -> None:
-    """Answer whatever the store does not hold yet; a finished cell is left alone.
-
-    timeout: as `CellWork`'s.
+    """Answer whatever the store does not hold yet, and again what ran out of less time than there is now; a
+    cell that is finished otherwise is left alone. timeout: as `CellWork`'s.
     """
-    run = open_cell(cell, task, episodes, store, identity, progress)
+    run = open_cell(cell, task, episodes, store, identity, progress, timeout)
     if run is None:
         return
     device = device_line(backbone.devices)

@@ -60,23 +60,34 @@ def make_sample(
 
 
 def _scored(task: Task, query: Query, answer: Answer) -> tuple[dict[str, float], str | None]:
-    """The answer's metrics, none where it failed or cannot be scored, and why it cannot."""
+    """The answer's metrics, none where it failed or cannot be scored, and why it cannot.
+
+    Whatever the task calls its primary metric, it stands as `accuracy` too: reports read that alone.
+    """
     if answer.status != "ok":
         return {}, None
     try:
         metrics = task.score(query, answer.text)
-        broken = _not_numbers(metrics)
+        broken = _not_numbers(metrics) or _not_a_share(metrics, task.primary)
     except UserError:
         raise
     except Exception as error:  # a plug-in's scorer may raise anything; one answer must not end the run
         return {}, f"the task's score raised {type(error).__name__}: {error}"
-    return ({} if broken else metrics), broken
+    return ({} if broken else {**metrics, "accuracy": metrics[task.primary]}), broken
 
 
 def _not_numbers(metrics: Mapping[str, float]) -> str | None:
     """What is wrong with metrics that are no finite numbers; None where all are."""
     wrong = [f"{name} is {value}" for name, value in metrics.items() if not isfinite(value)]
     return f"the task's score is no number: {', '.join(wrong)}" if wrong else None
+
+
+def _not_a_share(metrics: Mapping[str, float], primary: str) -> str | None:
+    """What is wrong with the metric that tables show; None where it is in 0..1."""
+    if primary not in metrics:
+        return f"the task's score lacks its primary metric {primary}: it has {', '.join(metrics) or 'none'}"
+    value = metrics[primary]
+    return None if 0 <= value <= 1 else f"the task's score is outside 0..1: {primary} is {value:g}"
 
 
 def _share(evidence: list[str] | None, visible: str | None) -> float | None:

@@ -49,7 +49,8 @@ class Request:
 
     def record(self) -> dict[str, Any]:
         """What decides the run's cells, as JSON; device and batch size change no answer and are left out, and
-        so is the timeout: what took too long is noted as such, question by question.
+        so is the timeout: what took too long is noted as such, question by question, and asked again where
+        the same request comes with more time.
         """
         return {
             "methods": list(self.methods),

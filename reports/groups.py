@@ -27,6 +27,18 @@ BREAKDOWNS = {
 UNJUDGED = "unjudged"
 Members = list[tuple[str, Sample]]
 _SETTING = ("method", "control", "window", "model", "weights", "dtype", "adapter", "options", "parts")
+_IF_TOLD = ("package", "prompts")  # of the setting where a cell's identity has them; cells of before had none
+_DATA = "data."  # begins the names of what a task's own identity adds, as `compare` names it
+_ASKED = (  # of it, all that says how questions were asked, not which
+    "protocol",
+    "protocol_version",
+    "prompts",
+    "counted_by",
+    "chunk_size",
+    "input_limit",
+    "buffer",
+    "context",
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +82,11 @@ class Group:
         """Weights and type: lifts and differences never cross them."""
         return str(self.setting["weights"]), str(self.setting["dtype"])
 
+    def asked_as(self, other: Group) -> bool:
+        """Whether nothing that both are known to have been asked by differs: wording, protocol, limits."""
+        mine, theirs = _asked(self.setting), _asked(other.setting)
+        return all(theirs.get(name, value) == value for name, value in mine.items())
+
     @property
     def window_text(self) -> str:
         """The window as tables print it."""
@@ -90,7 +107,18 @@ def task_of(identity: Mapping[str, Any]) -> str:
 
 def setting_of(identity: Mapping[str, Any]) -> dict[str, Any]:
     """What of a cell's identity says how which task was answered: cells that share it are pooled."""
-    return {**{name: identity.get(name) for name in _SETTING}, "task": task_of(identity)}
+    data = identity["data"] or {}
+    return {
+        **{name: identity.get(name) for name in _SETTING},
+        **{name: identity[name] for name in _IF_TOLD if name in identity},
+        **{f"{_DATA}{name}": data[name] for name in _ASKED if name in data},
+        "task": task_of(identity),
+    }
+
+
+def _asked(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a setting, how its questions were asked."""
+    return {name: value for name, value in setting.items() if name == "prompts" or name.startswith(_DATA)}
 
 
 def load_groups(paths: Sequence[Path]) -> tuple[list[Group], list[CellRecord]]:
@@ -140,13 +168,25 @@ def _load(
 
 def _told_apart(groups: Sequence[Group]) -> list[Group]:
     """The groups, those of one name and window saying in what they differ but for their task."""
-    alike: defaultdict[tuple[str, int | None], list[dict[str, Any]]] = defaultdict(list)
+    alike: defaultdict[tuple[str, int | None], list[Group]] = defaultdict(list)
     for group in groups:
-        alike[group.label, group.window].append(_flat(group.setting))
-    return [
-        replace(group, told=_difference_of(_flat(group.setting), alike[group.label, group.window]))
-        for group in groups
+        alike[group.label, group.window].append(group)
+    return [replace(group, told=_difference_of(group, alike[group.label, group.window])) for group in groups]
+
+
+def _difference_of(group: Group, alike: Sequence[Group]) -> str:
+    """In what a group differs from others. Two tasks are asked each in its own way: that is no difference."""
+    own, others = _flat(group.setting), [(other.task, _flat(other.setting)) for other in alike]
+    found = [
+        f"{name}={_said(value)}"
+        for name, value in own.items()
+        if any(
+            other.get(name) != value
+            for task, other in others
+            if task == group.task or not name.startswith(_DATA)
+        )
     ]
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _flat(setting: dict[str, Any]) -> dict[str, Any]:
@@ -155,9 +195,9 @@ def _flat(setting: dict[str, Any]) -> dict[str, Any]:
     return {**plain, **nested}
 
 
-def _difference_of(own: dict[str, Any], alike: Sequence[dict[str, Any]]) -> str:
-    names = [name for name in own if any(other.get(name) != own[name] for other in alike)]
-    return f" ({', '.join(f'{name}={own[name]}' for name in names)})" if names else ""
+def _said(value: Any) -> str:
+    """A value as a label shows it; of an object its values alone."""
+    return " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
 
 
 _Cell = tuple[Path, CellRecord, list[Sample]]
@@ -175,16 +215,23 @@ def _cells(paths: Sequence[Path]) -> dict[str, _Cell]:
 
 def _more_judged(name: str, known: _Cell, other: _Cell) -> _Cell:
     """Of two runs' same cell the one that leaves fewer answers unjudged, the first of equals."""
-    first, second = ([(one.query, one.status, one.answer) for one in cell[2]] for cell in (known, other))
-    if first != second:
+    first, second = (_by_question(cell[2]) for cell in (known, other))
+    if {key: (one.status, one.answer) for key, one in first.items()} != {
+        key: (one.status, one.answer) for key, one in second.items()
+    }:
         raise UserError(f"{other[0]} answered cell {name} unlike a run before it: report them apart")
-    judges = [[judge_of(sample) for sample in cell[2]] for cell in (known, other)]
+    judges = [[judge_of(side[key]) for key in first] for side in (first, second)]
     for before, now in zip(*judges, strict=True):
         if UNJUDGED not in (before, now) and before != now:
             raise UserError(
                 f"{other[0]} had cell {name} judged by {now}, a run before it by {before}: report them apart"
             )
     return other if judges[1].count(UNJUDGED) < judges[0].count(UNJUDGED) else known
+
+
+def _by_question(samples: Sequence[Sample]) -> dict[tuple[str, str], Sample]:
+    """A cell's samples by episode and query: several workers store them in the order in which they end."""
+    return {(sample.episode, sample.query): sample for sample in samples}
 
 
 def _check_once(members: Members, method: str) -> None:

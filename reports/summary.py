@@ -111,12 +111,13 @@ def _partners(groups: Iterable[Group]) -> Partners:
 
 
 def _beside(group: Group, groups: Sequence[Group], control: str | None, window: int | None) -> list[Group]:
-    """Vanilla's groups on the same task and backbone with that control and window."""
+    """Vanilla's groups on the same task and backbone, asked alike, with that control and window."""
     wanted = ("vanilla", control, window, group.task, group.backbone)
     return [
         other
         for other in groups
         if (other.method, other.control, other.window, other.task, other.backbone) == wanted
+        and group.asked_as(other)
     ]
 
 

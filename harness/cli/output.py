@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from deltamem_eval.errors import UserError
@@ -29,9 +28,10 @@ def check_seed(seed: int) -> None:
 
 
 def check_timeout(seconds: float) -> None:
-    """Raises UserError for a time that cannot be waited."""
-    if not 0 < seconds < math.inf:
-        raise UserError(f"--timeout must be a number above 0, not {seconds:g}")
+    """As `deadline.check_timeout`, which help must not wait for."""
+    from deltamem_eval.deadline import check_timeout as check
+
+    check(seconds)
 
 
 def write_file(path: Path, text: str) -> None:

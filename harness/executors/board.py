@@ -64,9 +64,11 @@ class Board:
         return bool(self._left) or not self._all_opened
 
     def ended(self, assignment: Assignment, effective: dict[str, Any]) -> None:
-        """A worker is through with a shard. effective: what held on it."""
+        """A worker is through with a shard. effective: what held on it; the smallest batch size is kept."""
         assignment.run.note(effective["notices"])
-        self._effective[id(assignment.run)] = effective
+        before = self._effective.get(id(assignment.run), effective)
+        smallest = min(before["batch_size"], effective["batch_size"])
+        self._effective[id(assignment.run)] = {**effective, "batch_size": smallest}
         self._end(assignment)
 
     def lost(self, assignment: Assignment, reason: str, device: str) -> None:

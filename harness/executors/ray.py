@@ -101,7 +101,8 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         def runs() -> Iterator[CellRun]:
             for cell in job.cells:
                 identity = cell_identity(cell, job.task, facts, job.request.limit)
-                run = open_cell(cell, job.task, job.episodes[cell.seed], store, identity, progress)
+                episodes, timeout = job.episodes[cell.seed], job.request.timeout
+                run = open_cell(cell, job.task, episodes, store, identity, progress, timeout)
                 if run is not None:
                     yield run
 

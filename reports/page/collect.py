@@ -11,7 +11,7 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.exhibits import Clipped, QuestionRecord, read_contexts, read_prompts
 from deltamem_eval.hashing import hash_json
-from deltamem_eval.reports.groups import Group, task_of
+from deltamem_eval.reports.groups import Group, setting_of, task_of
 from deltamem_eval.store import (
     CellRecord,
     RunRecord,
@@ -114,6 +114,7 @@ def _order(run: int, identity: Mapping[str, Any]) -> tuple[int, int, str, str, i
 def _setting(found: Collected, run: int, record: CellRecord) -> int:
     """Index of the cell's setting, added where it is new."""
     how = {name: value for name, value in record.identity.items() if name not in _SCOPE}
+    how |= setting_of(record.identity)  # with what the task says of how it asks
     group = Group(record.identity, (), record.effective)
     setting = Setting(
         run,

@@ -59,6 +59,12 @@ MISUSE = {
     "judge's patience": ([*JUDGE, "--timeout", "0"], "--timeout"),
     "run's patience": (["run", "--method", "vanilla", "--timeout", "nan"], "--timeout"),
     "point's patience": (["profile", "--method", "vanilla", "--timeout", "nan"], "--timeout"),
+    "judge's long patience": ([*JUDGE, "--timeout", "1e10"], "at most 2,000,000 seconds"),
+    "run's long patience": (["run", "--method", "vanilla", "--timeout", "1e10"], "at most 2,000,000 seconds"),
+    "point's long patience": (
+        ["profile", "--method", "vanilla", "--timeout", "2592000"],
+        "at most 2,000,000 seconds, not 2592000",
+    ),
     "seed twice": (["run", "--method", "vanilla", "--seeds", "0,1,0"], "--seeds names 0 2 times"),
     "window twice": (["run", "--method", "vanilla", "--window", "8,8"], "--window names 8 2 times"),
     "method twice": (["run", "--method", "vanilla,vanilla"], "--method names vanilla 2 times"),

@@ -68,6 +68,25 @@ def test_of_twins_the_judged_one_counts_in_either_order(tmp_path: Path, order: i
         load_groups([done, plain, other])
 
 
+def test_twins_may_hold_their_answers_in_another_order(tmp_path: Path) -> None:
+    plain = run(tmp_path / "plain")
+    twins = [judged(plain, tmp_path / name) for name in ("one", "two")]
+    for twin in twins:
+        (cell,) = twin.glob("cells/*")
+        lines = [json.loads(line) for line in (cell / "verdicts.jsonl").read_text().splitlines()]
+        for line in lines[:3]:  # as by a judge that was changed on the way
+            line["judge"] = "llama"
+        (cell / "verdicts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    file = cell / "samples.jsonl"  # workers store answers as they come
+    file.write_text("".join(reversed(file.read_text().splitlines(keepends=True))))
+    ((group,), _) = load_groups([plain, *twins])
+    assert group.runs[0].startswith("one/")
+    assert [judge_of(one) for _, one in group.samples] == ["llama (rubrics 1)"] * 3 + ["gpt (rubrics 1)"] * 5
+    file.write_text(file.read_text().replace('"answer":""', '"answer":"x"', 1))
+    with pytest.raises(UserError, match=r"two answered cell .* unlike a run before it"):
+        load_groups([plain, *twins])
+
+
 def test_compare_refuses_what_was_not_judged_alike(tmp_path: Path) -> None:
     plain = run(tmp_path / "plain")
     done, other = judged(plain, tmp_path / "done"), judged(plain, tmp_path / "other", "llama")

@@ -54,3 +54,23 @@ def cut_off(run: Path) -> None:
             lines = (cell / name).read_text().splitlines(keepends=True)
             kept = len(lines) if number == 1 else number * 3
             (cell / name).write_text("".join(lines[:kept]) + '{"query": "to')
+
+
+def run_out_of_time(run: Path, seconds: float) -> int:
+    """Make every third sample of a run one that ran out of so many seconds; how many there are."""
+    made = 0
+    for file in run.glob("cells/*/samples.jsonl"):
+        samples = [json.loads(line) for line in file.read_text().splitlines()]
+        for sample in samples[::3]:
+            error = f"a batch of 3 was not answered within {seconds:g} s"
+            sample |= {"status": "timeout", "error": error, "answer": "", "metrics": {}}
+            made += 1
+        file.write_text("".join(json.dumps(sample) + "\n" for sample in samples))
+    return made
+
+
+def asked_again(run: Path) -> int:
+    """How many questions the notices of a run's cells say were asked again."""
+    told = [text for end in ends(run).values() for text in end["effective"]["notices"]]
+    counts = [text.split(": ")[-1].removesuffix(" questions") for text in told if "asked again" in text]
+    return sum(map(int, counts))

@@ -20,7 +20,7 @@ from deltamem_eval.runner import cell_identity, open_cell
 from deltamem_eval.session import Job, Request, make_job, make_task
 from deltamem_eval.store import RunStore, read_run
 from deltamem_eval.tokens import Counter
-from runs_alike import cut_off, ends, prompts, run_here, small
+from runs_alike import asked_again, cut_off, ends, prompts, run_here, run_out_of_time, small
 
 from stored import stored_samples
 
@@ -107,6 +107,45 @@ def test_a_run_cut_off_goes_on_in_this_process(whole: Path, tmp_path: Path) -> N
     assert [told.executor for told in executions] == ["local", "local"]
     run_here(small(), tmp_path / "run")  # nothing is left to do: nobody worked
     assert read_run(tmp_path / "run").executions == executions
+
+
+def test_what_ran_out_of_less_time_is_asked_again(whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    late = run_out_of_time(run, 1.0)
+    run_here(small(timeout=1.0), run)  # no more time than before
+    assert sum(sample["status"] == "timeout" for sample in stored_samples(run).values()) == late > 0
+    run_here(small(timeout=600.0), run)
+    assert stored_samples(run) == stored_samples(whole)
+    assert prompts(run) == prompts(whole)
+    assert asked_again(run) == late
+
+
+def test_a_cell_s_end_has_the_smallest_batch_size_of_its_workers(tmp_path: Path) -> None:
+    request = small(methods=("vanilla",), controls=False)
+    worker, facts = started(request, tmp_path)
+    job = make_job(request, make_task(request), Counter(request.model, facts.positions))
+    store, (cell,) = RunStore.open(tmp_path / "run", request.record(), {}), job.cells
+    identity = cell_identity(cell, job.task, facts, None)
+    with Display(1, quiet=True) as display:
+        run = open_cell(cell, job.task, job.episodes[0], store, identity, display)
+        assert run is not None
+        board = Board([run])
+        for size in (3, 1, 2, 3):
+            assignment = board.take()
+            assert assignment is not None
+            assert assignment.episode is not None
+            events = worker.call("begin", assignment.shard)
+            while not isinstance(events[-1], Ended):
+                events += worker.call("step")
+            for event in events[:-1]:
+                run.take(assignment.episode, event, facts.device)
+            board.ended(assignment, events[-1].effective | {"batch_size": size})
+    assert board.take() is None
+    assert not board.unfinished
+    store.close()
+    (end,) = ends(tmp_path / "run").values()
+    assert end["effective"]["batch_size"] == 1
 
 
 def test_a_users_mistake_on_a_worker_comes_back_as_a_line(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors import open_executor
 from ray_clusters import NODE, cluster, deadly_plugin, needs_ray
-from runs_alike import METHODS, cut_off, ends, prompts, run_here, small
+from runs_alike import METHODS, asked_again, cut_off, ends, prompts, run_here, run_out_of_time, small
 
 from stored import stored_samples
 
@@ -88,6 +88,18 @@ def test_what_one_executor_began_the_other_ends(nodes: Any, whole: Path, tmp_pat
     run_here(small(), run)
     assert stored_samples(run) == stored_samples(whole)
     assert ends(run) == ends(whole)
+
+
+def test_what_ran_out_of_less_time_is_asked_again(nodes: Any, whole: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole, run)
+    late = run_out_of_time(run, 1.0)
+    asked = ("--method", "vanilla,token-write", "--limit", 1, "--batch-size", 3, "--timeout", 600)
+    _, said = end(start(nodes.address, run, *asked))
+    assert "asked again, with 600 s" in said
+    assert asked_again(run) == late > 0
+    assert stored_samples(run) == stored_samples(whole)
+    assert prompts(run) == prompts(whole)
 
 
 def test_a_method_that_ends_its_worker_fails_its_own_questions(nodes: Any, tmp_path: Path) -> None:
