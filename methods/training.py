@@ -336,8 +336,16 @@ def answer_loss(model: Any, tokens: Tensor, mask: Tensor, labels: Tensor) -> Ten
 
 def answers_loss(model: Any, hidden: Tensor, wanted: Tensor | Sequence[int]) -> Tensor:
     """Mean cross-entropy of tokens, from the last hidden states that predict them [tokens, width]."""
-    logits = model.get_output_embeddings()(hidden).float()
+    logits = answers_logits(model, hidden)
+    return nn.functional.cross_entropy(logits, torch.as_tensor(wanted, device=logits.device))
+
+
+def answers_logits(model: Any, hidden: Tensor) -> Tensor:
+    """The model's logits [tokens, vocab] of the next token, in float32, from last hidden states [tokens,
+    width].
+    """
+    logits: Tensor = model.get_output_embeddings()(hidden).float()
     cap = getattr(model.config.get_text_config(), "final_logit_softcapping", None)  # Gemma 2
     if cap is not None:
         logits = cap * torch.tanh(logits / cap)
-    return nn.functional.cross_entropy(logits, torch.as_tensor(wanted, device=logits.device))
+    return logits

@@ -24,7 +24,8 @@ from deltamem_eval.methods.mlp_memory.targets import (
 from deltamem_eval.methods.mlp_memory.train import distillation_loss, train_mlp, tune_weight
 from deltamem_eval.methods.mlp_memory.tune import WEIGHTS, answer_costs, best_weight
 from deltamem_eval.methods.training import Example, TrainSettings
-from tiny import tiny_backbone
+from tiny import byte_tokenizer, tiny_backbone, tiny_config
+from transformers import AutoModelForCausalLM
 
 CONFIG = MlpConfig(hidden=48, intermediate=32, blocks=2, vocab=258, layer=1)
 
@@ -171,8 +172,14 @@ def test_training_learns_to_imitate_and_stores_its_weight(tmp_path: Path) -> Non
     assert json.loads((tmp_path / "weight.json").read_text()) == record
 
 
-def test_answers_are_weighed_as_decoding_would_mix_them() -> None:
+@pytest.mark.parametrize("span", [None, 4], ids=["whole", "sliding"])
+def test_answers_are_weighed_as_decoding_would_mix_them(span: int | None) -> None:
     backbone, memory = tiny_backbone(), random_memory()
+    if span is not None:  # every question then has a row of its own
+        torch.manual_seed(0)
+        config = tiny_config("mistral", max_position_embeddings=512, sliding_window=span)
+        model = AutoModelForCausalLM.from_config(config)
+        backbone = Backbone(model, byte_tokenizer(), "tiny", "tiny", 8)
     examples = [Example(((5, 6), (7,)), (((8, 9), (10, 11)), ((3,), (4,)))), Example((), (((20,), (21,)),))]
     costs = answer_costs(backbone.model, memory, examples)
     assert set(costs) == {0.0, *WEIGHTS}
