@@ -20,7 +20,7 @@ from deltamem_eval.overhead import ModelShape
 from deltamem_eval.phases import DecodeClock, is_out_of_memory
 from deltamem_eval.sharding import sharding
 from deltamem_eval.spread import SPREAD, check_spread, loading
-from deltamem_eval.tokens import last_tokens
+from deltamem_eval.tokens import NOT_LOADED, last_tokens, why
 from torch import Tensor
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -287,10 +287,6 @@ class Backbone:
         return frozenset([] if ids is None else ids if isinstance(ids, list) else [ids])
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-
 def embedded_folder() -> Path:
     """Folder of the tiny models that ship with the package."""
     from deltamem_eval.tasks import embedded
@@ -346,17 +342,19 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(source, dtype=kind, trust_remote_code=False, **more)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (SafetensorError, RuntimeError, ImportError) as error:  # damaged, too large, a package is missing
+        raise UserError(f"cannot load model '{name}': {why(error)}") from error
+    except NOT_LOADED as error:
         near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
-        raise UserError(f"cannot load model '{name}': {_first_line(error)} ({hint})") from error
-    except (SafetensorError, RuntimeError) as error:  # damaged weights, or more than there is room for
-        raise UserError(f"cannot load model '{name}': {_first_line(error)}") from error
+        raise UserError(f"cannot load model '{name}': {why(error)} ({hint})") from error
     check_spread(model, name)
     if not more and not sharding():  # a model shared out goes to its devices later, layer by layer
         try:
             model = model.to(place)
         except RuntimeError as error:
             hint = "choose a smaller model or --dtype bfloat16, or --device spread over several GPUs"
-            raise UserError(f"cannot put model '{name}' on {place}: {_first_line(error)} ({hint})") from error
+            raise UserError(f"cannot put model '{name}' on {place}: {why(error)} ({hint})") from error
+        except (ValueError, ImportError) as error:  # quantized weights that stay put, a missing package
+            raise UserError(f"cannot put model '{name}' on {place}: {why(error)}") from error
     return Backbone(model, tokenizer, name, identity_of(source, _FILES), batch_size)

@@ -17,7 +17,7 @@ from deltamem_eval.overhead import ModelShape
 from deltamem_eval.registry import METHODS, TASKS
 from deltamem_eval.reports.table import Cell as TableCell
 from deltamem_eval.reports.table import Column, Table
-from deltamem_eval.tokens import Counter
+from deltamem_eval.tokens import NOT_LOADED, Counter, why
 
 if TYPE_CHECKING:
     from deltamem_eval.session import Request
@@ -45,9 +45,8 @@ class Meter(Counter):
 
         try:
             config = AutoConfig.from_pretrained(source_of(name), trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"cannot load the tokenizer and config of '{name}': {first}") from None
+        except NOT_LOADED as error:
+            raise UserError(f"cannot load the tokenizer and config of '{name}': {why(error)}") from None
         self.shape = ModelShape.from_config(config.get_text_config().to_dict())
         super().__init__(name, self.shape.positions)
 

@@ -61,19 +61,30 @@ def is_empty(path: Path) -> bool:
 
 
 def drop_torn_line(file: Path) -> None:
-    """Cut off a last line that a kill left unfinished, so that appending starts a new one."""
-    if file.exists():
-        data = file.read_bytes()
-        whole = data.rfind(b"\n") + 1
-        if whole != len(data):
-            os.truncate(file, whole)
+    """Cut off a last line that a kill left unfinished, so that appending starts a new one.
+
+    Raises UserError where the file cannot be read or written.
+    """
+    try:
+        if file.exists():
+            data = file.read_bytes()
+            whole = data.rfind(b"\n") + 1
+            if whole != len(data):
+                os.truncate(file, whole)
+    except OSError as error:
+        raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
 
 
 def read_lines(file: Path, kind: type[Record]) -> list[Record]:
-    """Records of a file's whole lines; none where there is no file. Raises UserError for a damaged line."""
-    if not file.exists():
-        return []
-    lines = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    """Records of a file's whole lines; none where there is no file.
+
+    Raises UserError for a file that cannot be read, and for a damaged line.
+    """
+    try:
+        text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    lines = text.split("\n")
     try:
         return [kind.model_validate_json(line) for line in lines[:-1]]
     except ValidationError as error:

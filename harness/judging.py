@@ -92,7 +92,7 @@ def _judge_waiting(
     replies = Replies(endpoint, path / REPLIES)
     files = [_verdicts(path, cell) for cell, _ in waiting]
     for file in set(files):
-        _mend(file)
+        drop_torn_line(file)
     judged = failed = 0
     for file, query, (_, sample) in zip(files, queries, waiting, strict=True):
         if failed == GIVE_UP:
@@ -232,20 +232,12 @@ def _append(file: Path, value: Mapping[str, Any]) -> None:
         raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
 
 
-def _mend(file: Path) -> None:
-    """Cut off a torn last line, which the next would be joined to. Raises UserError as `_append`."""
-    try:
-        drop_torn_line(file)
-    except OSError as error:
-        raise UserError(f"cannot write to {file}: {error.strerror or error}") from None
-
-
 def _stored(file: Path) -> dict[str, str | None]:
     """A file's replies by key, the last of each, None where it was struck out.
 
     Raises UserError for a file that is damaged or cannot be written.
     """
-    _mend(file)
+    drop_torn_line(file)
     if not file.is_file():
         return {}
     try:

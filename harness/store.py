@@ -194,13 +194,13 @@ class RunStore:
         cannot be written, or one that another process holds.
         """
         file = path / "run.json"
-        if file.exists():
-            same_request(path, read_run(path).request, request)
-            lock = take_lock(path)
-            return cls(path, read_run(path), lock, provenance, manner)  # as whoever held it before left it
-        if path.exists() and not (path.is_dir() and is_empty(path)):
-            raise UserError(f"{path} exists and is no run: choose another --out")
         try:
+            if file.exists():
+                same_request(path, read_run(path).request, request)
+                lock = take_lock(path)
+                return cls(path, read_run(path), lock, provenance, manner)  # as its last holder left it
+            if path.exists() and not (path.is_dir() and is_empty(path)):
+                raise UserError(f"{path} exists and is no run: choose another --out")
             path.mkdir(parents=True, exist_ok=True)
             lock = take_lock(path)
             record = RunRecord(
@@ -260,12 +260,15 @@ def cell_hash(identity: Mapping[str, Any]) -> str:
 
 
 class CellStore:
-    """One cell's folder."""
+    """One cell's folder, made where there is none. Raises UserError where it cannot be written."""
 
     def __init__(self, path: Path, identity: Mapping[str, Any]) -> None:
         self.path = path
         self.identity = dict(identity)
-        path.mkdir(parents=True, exist_ok=True)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot write to {path}: {error.strerror or error}") from None
         self._file = path / "samples.jsonl"
         self._prompts = path / "prompts.jsonl"
         self._notices = path / "notices.jsonl"

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from functools import cached_property, lru_cache
 from typing import Any
 
 from deltamem_eval.errors import UserError
+
+# What transformers raises for a config, tokenizer or model that it cannot load, damaged weights aside.
+NOT_LOADED = (OSError, ValueError, KeyError, ImportError)
+_COMMAND = re.compile(r"\bpip install [^`()]*[^`()\s.]")
+_READERS = ("sentencepiece", "tiktoken", "protobuf")  # packages of tokenizers, whose errors name no command
+
+
+def why(error: Exception) -> str:
+    """Why something could not be loaded, in one line: the error's first line.
+
+    Of a missing package its first sentence, with the pip command where the error names one or the package.
+    """
+    text = str(error).strip()
+    if not text:
+        return type(error).__name__
+    if not isinstance(error, ImportError):
+        return text.splitlines()[0]
+    whole = " ".join(text.split())
+    sentence = whole.partition(". ")[0].rstrip(".")
+    named = _COMMAND.search(whole)
+    missing = [name for name in _READERS if name in sentence.lower()]
+    command = named[0].partition(". ")[0] if named else f"pip install {' '.join(missing)}" if missing else ""
+    return sentence if command in sentence else f"{sentence} ({command})"
 
 
 def last_tokens(tokenizer: Any, text: str, tokens: int, name: str) -> str:
@@ -42,9 +66,8 @@ class Counter:
 
         try:
             return AutoTokenizer.from_pretrained(source_of(self.name), trust_remote_code=False)
-        except (OSError, ValueError, KeyError) as error:
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise UserError(f"cannot load the tokenizer of '{self.name}': {first}") from None
+        except NOT_LOADED as error:
+            raise UserError(f"cannot load the tokenizer of '{self.name}': {why(error)}") from None
 
     @lru_cache(maxsize=4096)  # noqa: B019 - one counter a command
     def length(self, text: str) -> int:

@@ -7,6 +7,7 @@ import json
 import shlex
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,13 +17,31 @@ from typing import Any
 from deltamem_eval.errors import UserError
 from deltamem_eval.provenance import versions
 from deltamem_eval.reports.artefacts import Inputs
-from deltamem_eval.reports.write import Wanted, write_report
+from deltamem_eval.reports.write import Wanted, parse_formats, write_report
 from deltamem_eval.store import read_run
+from pydantic import BaseModel, ValidationError
 
 BUNDLE_VERSION = 1
 _MANIFEST = "manifest.json"
 _DATE = (1980, 1, 1, 0, 0, 0)  # the same bytes whenever it is packed
 _STYLE = "style.mplstyle"
+_ENCRYPTED = 0x1  # bit of a member's flags
+# What reading a zip file raises where it is damaged, encrypted or no zip file.
+_DAMAGED = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError)
+
+
+class _Manifest(BaseModel):
+    """`manifest.json`. runs: each folder's command. files: SHA-256 of every member but this one."""
+
+    bundle_version: int
+    versions: dict[str, str]
+    runs: dict[str, str]
+    profiles: list[str]
+    formats: list[str]
+    by: list[str]
+    style: bool
+    traces: list[str]
+    files: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -119,34 +138,37 @@ def opened(file: Path) -> Iterator[Bundle]:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         manifest = _unpack(file, place)
-        hashes: dict[str, str] = manifest["files"]
         yield Bundle(
             Inputs(
-                tuple(place / "runs" / name for name in manifest["runs"]),
-                tuple(place / "profiles" / name for name in manifest["profiles"]),
+                tuple(place / "runs" / name for name in manifest.runs),
+                tuple(place / "profiles" / name for name in manifest.profiles),
             ),
             Wanted(
-                tuple(manifest["formats"]),
-                tuple(manifest["by"]),
-                place / _STYLE if manifest["style"] else None,
-                tuple(place / name for name in manifest["traces"]),
+                parse_formats(",".join(manifest.formats)),
+                tuple(manifest.by),
+                place / _STYLE if manifest.style else None,
+                tuple(place / name for name in manifest.traces),
             ),
-            {name.removeprefix("report/"): hashes[name] for name in hashes if name.startswith("report/")},
-            manifest["versions"],
+            {
+                name.removeprefix("report/"): digest
+                for name, digest in manifest.files.items()
+                if name.startswith("report/")
+            },
+            manifest.versions,
         )
 
 
-def _unpack(file: Path, place: Path) -> dict[str, Any]:
+def _unpack(file: Path, place: Path) -> _Manifest:
     try:
         with zipfile.ZipFile(file) as archive:
-            manifest = json.loads(archive.read(_MANIFEST))
-            if manifest["bundle_version"] > BUNDLE_VERSION:
-                raise UserError(f"{file} is a bundle of a newer version: update deltamem-eval")
-            folders = [f"runs/{name}" for name in manifest["runs"]]
-            folders += [f"profiles/{name}" for name in manifest["profiles"]]
-            for name in (*folders, *manifest["traces"]):
+            for info in archive.infolist():
+                _check_packing(file, info)
+            manifest = _read_manifest(file, archive.read(_MANIFEST))
+            folders = [f"runs/{name}" for name in manifest.runs]
+            folders += [f"profiles/{name}" for name in manifest.profiles]
+            for name in (*folders, *manifest.traces):
                 _check_name(file, name)
-            for name, wanted in manifest["files"].items():
+            for name, wanted in manifest.files.items():
                 _check_name(file, name)
                 data = archive.read(name)
                 if hashlib.sha256(data).hexdigest() != wanted:
@@ -154,9 +176,30 @@ def _unpack(file: Path, place: Path) -> dict[str, Any]:
                 target = place / name
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(data)
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise UserError(f"{file} is no bundle of ours, or is damaged: {error}") from None
-    return dict(manifest)
+    return manifest
+
+
+def _read_manifest(file: Path, data: bytes) -> _Manifest:
+    """Raises UserError for one of a newer version, or with a field of another kind than ours have."""
+    value = json.loads(data)
+    if value["bundle_version"] > BUNDLE_VERSION:
+        raise UserError(f"{file} is a bundle of a newer version: update deltamem-eval")
+    try:
+        return _Manifest.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UserError(f"{file} is no bundle of ours: {where} of its manifest: {first['msg']}") from None
+
+
+def _check_packing(file: Path, info: zipfile.ZipInfo) -> None:
+    """Raises UserError for a member that we would not have packed so."""
+    if info.flag_bits & _ENCRYPTED:
+        raise UserError(f"{file} is no bundle of ours: {info.filename!r} in it is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise UserError(f"{file} is no bundle of ours: {info.filename!r} in it is compressed in another way")
 
 
 def _check_name(file: Path, name: str) -> None:

@@ -26,6 +26,8 @@ def check(
 
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     kind = Subject(method).kind
+    if adapter is not None and not kind.trained:
+        raise UserError(f"--adapter is for trained methods: {method} loads none")
     if adapter is not None:
         adapter = adapter_folder(adapter)
     elif ":" not in method and kind.trained and model == "embedded":

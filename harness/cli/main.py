@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import traceback
 from typing import Any, NoReturn
 
 import typer
@@ -26,6 +27,8 @@ from deltamem_eval.cli.view import view
 from deltamem_eval.errors import UserError
 
 _INTERRUPTED = 130  # what shells give a command that Ctrl-C ended
+_CRASHED = 3  # 1 is a verdict: something got worse, a promise is broken
+_UNREAD = 141  # what shells give a command whose reader went away, as `head` does
 app = typer.Typer(
     name="deltamem-eval",
     help="How well, and at what cost, a language model remembers.",
@@ -57,7 +60,7 @@ _Misuse: type[Exception] = typer.BadParameter.__mro__[1]
 
 
 def entry() -> None:
-    """Run the command line; a user's mistake is one line and exit code 2."""
+    """Run the command line; a user's mistake is one line and exit code 2, ours a traceback and 3."""
     _prepare()
     try:
         code = app(standalone_mode=False)
@@ -67,6 +70,13 @@ def entry() -> None:
         _misused(error)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except SystemExit as ended:
+        if not isinstance(ended.__context__, BrokenPipeError):  # of which typer and rich make exit code 1
+            raise
+        code = _UNREAD
+    except Exception:
+        traceback.print_exc()
+        code = _CRASHED
     if code == _INTERRUPTED:
         print("stopped; run, train, profile and judge go on from here when started again", file=sys.stderr)
     sys.exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -52,6 +53,9 @@ def regress(
     check_seed(bootstrap_seed)
     names = None if by is None else tuple(part for part in by.split(",") if part)
     if update:
+        judged = {"--rules": rules, "--subset": subset, "--bootstrap-seed": bootstrap_seed}
+        shown = {"--markdown": markdown, "--junit": junit, "--github": github, "--json": as_json}
+        _check_update(judged, shown)
         written = _update(baseline, runs, names)
         typer.echo(f"wrote {' and '.join(map(str, written))}")
         return
@@ -71,6 +75,13 @@ def regress(
         typer.echo(to_annotations(found), nl=False)
     if found.failed:
         raise typer.Exit(1)
+
+
+def _check_update(*others: Mapping[str, object]) -> None:
+    """Raises UserError for an option that was given and would have no effect beside --update."""
+    given = [name for options in others for name, value in options.items() if value]
+    if given:
+        raise UserError(f"--update judges nothing and only says what it wrote: leave out {', '.join(given)}")
 
 
 def _of_benchmarks(files: list[Path], names: tuple[str, ...] | None) -> bool:

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
     from deltamem_eval.reports.write import Wanted
 
 _TABLES = "accuracy, averages, matrix, frontier, retention, parameters, paper or profile"
+_WHOLE = ("averages", "frontier", "retention", "parameters", "paper", "profile")  # tables with no breakdown
+_BY = "category"
 
 
 def report(
     runs: Annotated[list[Path], typer.Argument(help="folders of runs and profiles, or one bundle.zip")],
-    by: Annotated[str, typer.Option(help=BREAKDOWNS)] = "category",
+    by: Annotated[str | None, typer.Option(help=f"else by {_BY}; {BREAKDOWNS}")] = None,
     form: Annotated[
         str,
         typer.Option(
@@ -48,7 +50,7 @@ def report(
     _show(runs, by, form or "text", table)
 
 
-def _show(runs: list[Path], by: str, form: str, table: str) -> None:
+def _show(runs: list[Path], by: str | None, form: str, table: str) -> None:
     from deltamem_eval.reports.artefacts import sort_inputs
     from deltamem_eval.reports.render import WRITERS
     from deltamem_eval.reports.write import TABLE_FORMATS
@@ -58,7 +60,9 @@ def _show(runs: list[Path], by: str, form: str, table: str) -> None:
         raise UserError(f"no format {form!r} without --out: there are text, {', '.join(WRITERS)}")
     inputs = sort_inputs(runs)
     names = [table] if table else _default_tables(inputs, form)
-    for made in [_table(name, inputs, by) for name in names]:
+    if by is not None and names[0] in _WHOLE:
+        raise UserError(f"table {names[0]} is not broken down: leave out --by")
+    for made in [_table(name, inputs, _BY if by is None else by) for name in names]:
         if form == "text":
             from deltamem_eval.cli.run import print_table
 
@@ -106,7 +110,7 @@ def _parts(by: str) -> tuple[str, ...]:
 
 
 def _write(
-    runs: list[Path], by: str, form: str, table: str, out: Path, style: Path | None, trace: str | None
+    runs: list[Path], by: str | None, form: str, table: str, out: Path, style: Path | None, trace: str | None
 ) -> None:
     from deltamem_eval.reports.write import parse_formats, write_report
 
@@ -114,9 +118,13 @@ def _write(
         raise UserError("--out writes every table: leave out --table")
     formats = parse_formats(form)
     if any(path.suffix == ".zip" for path in runs):
-        _rebuild(runs, form, out, style, trace)
+        if len(runs) != 1 or (by, style, trace) != (None, None, None):
+            raise UserError("a bundle is reported alone, with its own --by, --style and --trace: give none")
+        _rebuild(runs[0], form, out)
         return
-    inputs, wanted = prepared(runs, by, formats, style, trace)
+    inputs, wanted = prepared(runs, _BY if by is None else by, formats, style, trace)
+    if by is not None and not inputs.runs:
+        raise UserError("table profile is not broken down: leave out --by")
     written = write_report(inputs, wanted, out)
     typer.echo(f"{len(written)} files in {out}")
 
@@ -151,13 +159,11 @@ def _traces(inputs: Inputs, episode: str) -> tuple[Path, ...]:
     raise failures[0]
 
 
-def _rebuild(runs: list[Path], form: str, out: Path, style: Path | None, trace: str | None) -> None:
+def _rebuild(file: Path, form: str, out: Path) -> None:
     from deltamem_eval.reports.bundle import opened, rebuild
     from deltamem_eval.reports.write import parse_formats
 
-    if len(runs) != 1 or style is not None or trace is not None:
-        raise UserError("a bundle is reported alone, with its own style and traces: give nothing beside it")
-    with opened(runs[0]) as bundle:
+    with opened(file) as bundle:
         written, differing = rebuild(bundle, out, parse_formats(form) if form else None)
     typer.echo(f"{len(written)} files in {out}")
     if differing:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from deltamem_eval.cli.config import HELP, use_file
+from deltamem_eval.cli.config import HELP, beside_file, use_file
 from deltamem_eval.errors import UserError
 from deltamem_eval.suites import SUITES
 
@@ -50,10 +50,12 @@ def run(
     ] = None,
     no_controls: Annotated[bool, typer.Option("--no-controls", help="leave the controls out")] = False,
     option: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, a method's own setting; `show METHOD` has them")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, a method's own setting; `show METHOD` has them", callback=beside_file),
     ] = None,
     task_option: Annotated[
-        list[str] | None, typer.Option(help="NAME=VALUE, a task's own setting; `show TASK` has them")
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, a task's own setting; `show TASK` has them", callback=beside_file),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
@@ -91,15 +93,14 @@ def run(
     from deltamem_eval.session import Request
 
     endpoint = judge_asked(judge, judge_model)
-    named = {"protocol": protocol, "prompts": prompts}
     request = Request(
         methods=tuple(name for item in method for name in item.split(",") if name),
         model=model,
         task=task,
         rows=rows,
         adapter=adapter,
-        windows=_numbers("--window", ",".join(window or [])),
-        seeds=_seeds(seeds),
+        windows=() if window is None else _numbers("--window", "window", ",".join(window)),
+        seeds=_numbers("--seeds", "seed", seeds),
         limit=limit,
         controls=not no_controls,
         device=device,
@@ -107,8 +108,7 @@ def run(
         batch_size=_batch_size(batch_size),
         timeout=timeout,
         options=parse_options(option or []),
-        task_options=parse_options(task_option or [], "--task-option")
-        | {name: value for name, value in named.items() if value is not None},
+        task_options=_task_options(task_option or [], {"protocol": protocol, "prompts": prompts}),
     )
     _check_options(request)
     requests = _checked(request, suite)
@@ -125,6 +125,15 @@ def run(
             if endpoint is not None:
                 judge_or_note(folders[-1], endpoint)
     _print(folders, as_json)
+
+
+def _task_options(pairs: list[str], named: dict[str, str | None]) -> dict[str, Any]:
+    """The task's settings. named: by flags of their own. Raises UserError for one given both ways."""
+    found = parse_options(pairs, "--task-option")
+    for name, value in named.items():
+        if value is not None and name in found:
+            raise UserError(f"--{name} and --task-option {name}= are one setting: give one of them")
+    return found | {name: value for name, value in named.items() if value is not None}
 
 
 def _checked(request: Request, suite: str | None) -> list[Request]:
@@ -231,18 +240,14 @@ def print_table(table: Table) -> None:
         console.print(part)
 
 
-def _numbers(name: str, text: str) -> tuple[int, ...]:
+def _numbers(option: str, noun: str, text: str) -> tuple[int, ...]:
     try:
-        return tuple(int(part) for part in text.split(",") if part.strip())
+        found = tuple(int(part) for part in text.split(",") if part.strip())
     except ValueError:
-        raise UserError(f"{name} takes whole numbers separated by commas, not {text!r}") from None
-
-
-def _seeds(text: str) -> tuple[int, ...]:
-    seeds = _numbers("--seeds", text)
-    if not seeds:
-        raise UserError("--seeds names no seed: give one or more, separated by commas")
-    return seeds
+        raise UserError(f"{option} takes whole numbers separated by commas, not {text!r}") from None
+    if not found:
+        raise UserError(f"{option} names no {noun}: give one or more, separated by commas")
+    return found
 
 
 def _batch_size(text: str) -> int:
@@ -255,12 +260,17 @@ def _batch_size(text: str) -> int:
 
 
 def parse_options(pairs: list[str], option: str = "--option") -> dict[str, Any]:
-    """NAME=VALUE pairs; values are JSON where they parse as such, else text."""
+    """NAME=VALUE pairs; values are JSON where they parse as such, else text.
+
+    Raises UserError for a pair that is none, and for a name given twice.
+    """
     found: dict[str, Any] = {}
     for pair in pairs:
         name, sign, value = pair.partition("=")
         if not sign or not name:
             raise UserError(f"{option} takes NAME=VALUE, not {pair!r}")
+        if name in found:
+            raise UserError(f"{option} gives {name} twice: keep one")
         try:
             found[name] = json.loads(value)
         except ValueError:

@@ -56,7 +56,7 @@ class PointRecord(BaseModel):
 
 
 class ProfileStore:
-    """One profile's folder, held by one process at a time."""
+    """One profile's folder, held by one process at a time. Raises UserError for unreadable points."""
 
     def __init__(self, path: Path, lock: IO[str]) -> None:
         self._file = path / POINTS_FILE
@@ -71,14 +71,14 @@ class ProfileStore:
         another request or machine, one that is no profile, one that cannot be written, or one in use.
         """
         file = path / PROFILE_FILE
-        if file.exists():
-            record = read_record(file, ProfileRecord)
-            same_request(path, record.request, request)
-            same_request(path, {"device": record.device}, {"device": fields["device"]})
-            return cls(path, take_lock(path))
-        if path.exists() and not (path.is_dir() and is_empty(path)):
-            raise UserError(f"{path} exists and is no profile: choose another --out")
         try:
+            if file.exists():
+                record = read_record(file, ProfileRecord)
+                same_request(path, record.request, request)
+                same_request(path, {"device": record.device}, {"device": fields["device"]})
+                return cls(path, take_lock(path))
+            if path.exists() and not (path.is_dir() and is_empty(path)):
+                raise UserError(f"{path} exists and is no profile: choose another --out")
             path.mkdir(parents=True, exist_ok=True)
             lock = take_lock(path)
             record = ProfileRecord(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.reports.compare.rows import Key, Row
 from deltamem_eval.reports.costs import answered, held, written
 from deltamem_eval.reports.groups import BREAKDOWNS, accuracy_of
+from deltamem_eval.reports.regress.whole import check_whole, csv_lines
 
 Facts = Mapping[str, float | None]
 _COSTS = ("added_parameters", "memory_bytes", "prompt_tokens", "write_seconds", "answer_seconds")
@@ -56,13 +56,9 @@ def _mean(values: Sequence[float]) -> float | None:
 def read_lines(file: Path) -> tuple[tuple[str, ...], dict[Key, Line]]:
     """A table as `report --format csv` prints it: its breakdown's names, and its lines by key.
 
-    Raises UserError for a file that is no such table, and for a number that is none.
+    Raises UserError for a file that is no such table or not whole, and for a number that is none.
     """
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            found = list(csv.DictReader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    found = csv_lines(file)
     heads = list(found[0]) if found else []
     if heads[:2] != ["method", "window"] or "accuracy" not in heads:
         raise UserError(f"{file} is no table of `report --format csv`, or an empty one")
@@ -71,10 +67,12 @@ def read_lines(file: Path) -> tuple[tuple[str, ...], dict[Key, Line]]:
         raise UserError(f"{file}: no breakdown {unknown[0]!r}: there are {', '.join(BREAKDOWNS)}")
     lines: dict[Key, Line] = {}
     for number, cells in enumerate(found, 2):
+        where = f"{file}, line {number}"
+        check_whole(cells, where)
         key = tuple(str(cells[name]) for name in ("method", "window", *by))
         if key in lines:
-            raise UserError(f"{file}, line {number}: a second line of {', '.join(key)}")
-        lines[key] = _line(cells, f"{file}, line {number}")
+            raise UserError(f"{where}: a second line of {', '.join(key)}")
+        lines[key] = _line(cells, where)
     return by, lines
 
 

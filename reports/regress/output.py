@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 from xml.etree import ElementTree
 
@@ -14,7 +15,9 @@ from deltamem_eval.reports.render.plain import to_json
 from deltamem_eval.reports.table import notes
 
 FLIPS = 20  # flipped questions shown to people; JSON holds all
+_FAILED = 50  # failed rows shown in a comment
 _COMMENT = 65_000  # GitHub takes no comment of more than 65,536 characters
+_PART = 24_000  # of these for the failed rows, and as many for the flipped questions
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
@@ -31,19 +34,42 @@ def to_plain(found: Verdicts) -> dict[str, Any]:
 
 
 def to_comment(found: Verdicts) -> str:
-    """Markdown for a pull request: what failed, the questions that flipped, and all rows folded away."""
+    """Markdown for a pull request: what failed, the questions that flipped, and all rows folded away.
+
+    Of what a code host has no room for, the first rows and questions, and how many more there are.
+    """
     parts = [f"### {'Regression' if found.failed else 'No regression'}: {found.summary}\n"]
     if found.failed:
-        parts.append(_without_notes(to_markdown(verdict_table(found, found.failed))))
-    flips = flipped(found, FLIPS)
-    if flips.rows:
-        parts.append(_folded("Flipped questions", to_markdown(flips)))
+        parts.append(_fitting(min(_FAILED, len(found.failed)), lambda most: _failed(found, most)))
+    if flipped(found, 1).rows:
+        flips = _fitting(FLIPS, lambda most: to_markdown(flipped(found, most)))
+        parts.append(_folded("Flipped questions", flips))
+    left = _COMMENT - sum(map(len, parts))
     everything = _folded("All rows", to_markdown(verdict_table(found)))
-    if sum(map(len, parts)) + len(everything) > _COMMENT:
-        everything = _folded(
-            "Notes", notes(verdict_table(found)) + "\n\nThere are too many rows to show all."
-        )
+    if len(everything) > left:
+        everything = _folded("Notes", _noted(notes(verdict_table(found)), left))
     return "\n".join([*parts, everything])
+
+
+def _fitting(most: int, make: Callable[[int], str]) -> str:
+    """What is made of as many rows as a part of a comment has room for, at most `most`."""
+    return next((text for rows in range(most, 0, -1) if len(text := make(rows)) <= _PART), make(0))
+
+
+def _failed(found: Verdicts, most: int) -> str:
+    """The first failed rows, and how many more there are."""
+    rows = found.failed
+    table = _without_notes(to_markdown(verdict_table(found, rows[:most]))) if most else ""
+    if most == len(rows):
+        return table
+    return f"{table}\n{len(rows) - most} more of {len(rows)} failed rows are not shown; `--json` has all.\n"
+
+
+def _noted(text: str, room: int) -> str:
+    """Notes in place of all rows, cut to the characters there are for them and what folds them away."""
+    end = "\n\nThere are too many rows to show all."
+    room -= len(_folded("Notes", end))
+    return (text if len(text) <= room else f"{text[: room - 1]}…") + end
 
 
 def _without_notes(markdown: str) -> str:

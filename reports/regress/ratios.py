@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite
@@ -12,6 +11,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.files import write_atomic
 from deltamem_eval.reports.regress.rules import Rule, Rules
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdict, Verdicts
+from deltamem_eval.reports.regress.whole import check_whole, csv_lines
 from deltamem_eval.reports.table import Cell, Column
 
 Key = tuple[str, str, str]
@@ -57,18 +57,15 @@ def is_bench(path: Path) -> bool:
 
 
 def read_ratios(file: Path) -> dict[Key, Line]:
-    """The lines by benchmark, case and metric. Raises UserError for a file that is no such CSV."""
-    try:
-        with file.open(encoding="utf-8", newline="") as stream:
-            found = list(csv.DictReader(stream, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    """The lines by benchmark, case and metric. Raises UserError for no such CSV, or one that is not whole."""
+    found = csv_lines(file)
     missing = [name for name in _NEEDED if not found or name not in found[0]]
     if missing:
         raise UserError(f"{file} is no CSV of benchmarks, or an empty one: it lacks {missing[0]}")
     lines: dict[Key, Line] = {}
     for number, cells in enumerate(found, 2):
         where = f"{file}, line {number}"
+        check_whole(cells, where)
         key = (cells["benchmark"], cells["case"], cells["metric"])
         if key in lines:
             raise UserError(f"{where}: a second line of {', '.join(key)}")

@@ -67,8 +67,27 @@ MISUSE = {
     ),
     "seed twice": (["run", "--method", "vanilla", "--seeds", "0,1,0"], "--seeds names 0 2 times"),
     "window twice": (["run", "--method", "vanilla", "--window", "8,8"], "--window names 8 2 times"),
+    "window without a number": (["run", "--method", "vanilla", "--window", ""], "--window names no window"),
+    "window of commas": (["run", "--method", "vanilla", "--window", ","], "--window names no window"),
+    "option twice": (
+        ["run", "--method", "bm25-rag", "--option", "top_k=1", "--option", "top_k=2"],
+        "--option gives top_k twice",
+    ),
+    "task option twice": (
+        ["run", "--method", "vanilla", "--task-option", "a=1", "--task-option", "a=1"],
+        "--task-option gives a twice",
+    ),
+    "protocol twice": (
+        ["run", "--method", "vanilla", "--protocol", "official", "--task-option", "protocol=isolated"],
+        "--protocol and --task-option protocol= are one setting",
+    ),
+    "profile's option twice": (
+        ["profile", "--method", "bm25-rag", "--option", "top_k=1", "--option", "top_k=2"],
+        "--option gives top_k twice",
+    ),
     "method twice": (["run", "--method", "vanilla,vanilla"], "--method names vanilla 2 times"),
     "adapter for none": (["run", "--method", "vanilla", "--adapter", "run"], "vanilla loads none"),
+    "checked adapter for none": (["check", "vanilla", "--adapter", "run"], "vanilla loads none"),
     "adapter for two": (
         ["run", "--method", "token-write,multi-write", "--adapter", "run"],
         "--adapter serves one trained method",
@@ -140,3 +159,19 @@ def test_ctrl_c_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert process.stderr is not None
     assert process.stderr.read().startswith("stopped; ")
     assert cli(*job, cwd=tmp_path).returncode == 0
+
+
+def test_a_reader_that_went_away_is_no_verdict(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*ENTRY, "list", "methods"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=ENV,
+        cwd=tmp_path,
+        check=False,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -70,6 +70,14 @@ def test_the_command_line_goes_before_the_file_and_the_file_before_defaults(give
         assert (request.windows, request.limit, request.model) == ((0, 64), 2, "embedded")
 
 
+def test_settings_go_before_the_file_s_name_by_name(given, file: Path) -> None:
+    more = ["--option", "weight=1", "--task-option", "categories=2"]
+    for order in (["--config", file, *more], [*more, "--config", file]):
+        request = given(*order)
+        assert request.options == {"summaries": "none", "weight": 1}
+        assert request.task_options == {"path": "a b", "categories": 2}
+
+
 def test_the_same_request_goes_to_the_same_folder(given, file: Path, tmp_path: Path) -> None:
     plain = given("--method", "vanilla", "--seeds", "3")
     (tmp_path / "other.toml").write_text('method = "vanilla"\nseeds = 3\n')
@@ -88,6 +96,14 @@ WRONG = {
     "table": ('[method]\na = "vanilla"', "method in bad.toml takes no table"),
     "not a number": ('method = "vanilla"\nlimit = "many"', "--limit"),
     "list in a list": ("window = [[0]]", "window in bad.toml takes a text or a number, not [0]"),
+    "two spellings": ("batch-size = 1\nbatch_size = 2", "bad.toml gives batch-size twice"),
+    "two tables": ("[task-option]\na = 1\n[task_option]\nb = 2", "bad.toml gives task-option twice"),
+    "name twice": (
+        'method = "vanilla"\noption = ["a=1", "a=2"]',
+        "--option gives a twice",
+    ),
+    "empty list": ('method = "vanilla"\nwindow = []', "window in bad.toml is an empty list"),
+    "empty windows": ('method = "vanilla"\nwindow = [""]', "--window names no window"),
     "bytes": (b"\xff\xfe", "--config bad.toml is no TOML"),
     "no method": ("seeds = 1", "Missing option '--method'"),
 }

@@ -134,14 +134,16 @@ def write_tasks(folder: Path, ifeval: str, gpqa: str) -> Path:
 
 
 def suite(*more: object, tasks: str = "tasks") -> Result:
-    """`run --suite paper` on the files of `place`."""
+    """`run --suite paper` on the files of `place`, but for those that `more` gives."""
     options = {
         "locomo.path": "locomo.json",
         "hotpotqa.path": "hotpot.json",
         "memory-agent-bench.path": "mab",
         "lm-eval.include_path": tasks,
     }
-    given = [part for name, value in options.items() for part in ("--task-option", f"{name}={value}")]
+    other = {str(part).partition("=")[0] for part in more}
+    pairs = [f"{name}={value}" for name, value in options.items() if name not in other]
+    given = [part for pair in pairs for part in ("--task-option", pair)]
     done = CliRunner().invoke(
         app, ["run", "--method", "vanilla", "--suite", "paper", *given, *map(str, more)]
     )

@@ -145,3 +145,27 @@ def test_published_schemas_are_up_to_date_and_hold() -> None:
     jsonschema.validate(json.loads(sample("a").model_dump_json()), schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({"episode": "e"}, schema)
+
+
+def test_what_the_disk_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    (tmp_path / "run" / "cells").write_text("")  # nothing can be made under a file
+    with pytest.raises(UserError, match=r"^cannot write to .*cells.*: Not a directory$"):
+        store.cell({"method": "m"})
+
+    def refused(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr("deltamem_eval.store.is_empty", refused)
+    with pytest.raises(UserError, match=r"^cannot write to .*closed: Permission denied$"):
+        RunStore.open(tmp_path / "closed", {}, {})
+
+
+@pytest.mark.parametrize("name", ["samples.jsonl", "prompts.jsonl", "notices.jsonl"])
+def test_a_file_that_cannot_be_read_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(UserError, match=rf"^cannot write to .*{name}: Is a directory$"):
+        CellStore(tmp_path, {})
+    with pytest.raises(UserError, match=rf"^.*{name} cannot be read: Is a directory$"):
+        read_samples(tmp_path / name)

@@ -331,6 +331,7 @@ def _swap(file: Path, old: str, new: str) -> None:
             lambda base: base.write_text(base.read_text() + base.read_text().splitlines()[1] + "\n"),
             "a second line",
         ),
+        (lambda base: base.write_text(base.read_text().rpartition(",")[0]), "line 5: not as many cells"),
         (lambda base: samples_file(base).write_text(""), "is empty"),
         (lambda base: samples_file(base).write_text("{}\n"), "is damaged: by Field required"),
         (

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,17 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 from deltamem_eval.cli.main import app, entry
+from deltamem_eval.reports.compare.difference import Difference
+from deltamem_eval.reports.compare.pairing import Pair
 from deltamem_eval.reports.regress.output import to_annotations, to_comment, to_junit
 from deltamem_eval.reports.regress.rules import DEFAULTS, Rule, read_rules
 from deltamem_eval.reports.regress.verdicts import RowVerdict, Verdicts
+from deltamem_eval.stats import Interval, PValue
 from typer.main import get_command
 
 from grids import halves, make_run
 from shared import ROOT
+from stored import sample
 
 
 def forgets(method: str, category: str, number: int) -> float:
@@ -94,6 +99,11 @@ def test_json_and_a_pass(runs: Path, run: Callable[..., int], capsys: pytest.Cap
         (("--junit", "nowhere/j.xml"), "no folder"),
         (("--json", "--github"), "give one"),
         (("--rules", "nothing.toml"), "cannot be read"),
+        (("--update", "--rules", "r.toml", "--subset"), "leave out --rules, --subset"),
+        (("--update", "--bootstrap-seed", "1"), "leave out --bootstrap-seed"),
+        (("--update", "--markdown", "c.md", "--junit", "j.xml"), "leave out --markdown, --junit"),
+        (("--update", "--json"), "leave out --json"),
+        (("--update", "--github"), "leave out --github"),
         (("--by", "colour"), "unknown breakdown 'colour'"),
     ],
 )
@@ -122,6 +132,31 @@ def test_a_place_that_is_no_run(
     assert "is" in capsys.readouterr().err
     assert run("regress", tmp_path, runs / "before") == 2
     assert "a run?" in capsys.readouterr().err
+
+
+def test_a_file_that_cannot_be_read_is_bad_input(
+    runs: Path, tmp_path: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(runs / "after", tmp_path / "after")
+    file = next(tmp_path.glob("after/cells/*/samples.jsonl"))
+    file.unlink()
+    file.mkdir()  # cannot be read, not even by root
+    assert run("regress", runs / "before", tmp_path / "after") == 2
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", f"error: {file} cannot be read: Is a directory\n")
+
+
+def test_a_crash_is_no_verdict(
+    runs: Path, run: Callable[..., int], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crashing(*_: object, **__: object) -> Verdicts:
+        raise ZeroDivisionError("no room")
+
+    monkeypatch.setattr("deltamem_eval.reports.regress.verdicts.judge", crashing)
+    assert run("regress", runs / "before", runs / "after") == 3
+    told = capsys.readouterr().err
+    assert told.startswith("Traceback (most recent call last):")
+    assert told.endswith("ZeroDivisionError: no room\n")
 
 
 def strange() -> Verdicts:
@@ -155,6 +190,39 @@ def test_a_comment_stays_under_what_the_host_takes() -> None:
     assert len(text) < 65_536
     assert "too many rows" in text
     assert "A note." in text
+
+
+def lost(number: int, breach: str = "accuracy 100.0 % → 0.0 %") -> RowVerdict:
+    """A failed row of one flipped question, whose texts take eight characters to show one."""
+    key, text = (f"method {number}", "64"), "\u202e" * 500
+    before, after = (sample(number, right, answer=text, targets=[text]) for right in (True, False))
+    pair = Pair("c", before, after, text)
+    interval, p = Interval(-1.0, None, None, 1, 1), PValue(1.0, "none")
+    difference = Difference(key, (1, 1), (1, 1), 1.0, 0.0, interval, p, None, (pair,))
+    return RowVerdict(key, "regression", 1.0, 0.0, difference, (breach,))
+
+
+@pytest.mark.parametrize(("breach", "least"), [("accuracy fell", 50), ("b" * 5_000, 2), ("b" * 100_000, 0)])
+def test_a_comment_of_many_failures_says_how_many_it_leaves_out(breach: str, least: int) -> None:
+    rows = tuple(lost(number, breach) for number in range(1000))
+    text = to_comment(Verdicts(Path("base.csv"), (), rows, ("note " * 20_000,), 0))
+    assert len(text) < 65_536
+    assert text.startswith("### Regression: 1000 of 1000 rows regressed")
+    shown = len(re.findall(r"^\| method \d+ \| 64 \| regression \|", text, re.MULTILINE))
+    assert least <= shown <= 50
+    assert f"{1000 - shown} more of 1000 failed rows are not shown" in text
+    flips = len(re.findall(r"^\| method \d+ \| 64 \| `e\d+/q\d+` \|", text, re.MULTILINE))
+    assert 0 < flips < 20
+    assert f"1000 questions scored otherwise, the first {flips} shown" in text
+    assert "too many rows" in text
+
+
+def test_a_comment_of_few_failures_leaves_nothing_out() -> None:
+    rows = tuple(lost(number) for number in range(3))
+    text = to_comment(Verdicts(Path("base.csv"), (), rows, (), 0))
+    assert len(re.findall(r"^\| method \d \| 64 \| regression \|", text, re.MULTILINE)) == 6  # and all rows
+    assert "not shown" not in text
+    assert "3 questions scored otherwise." in text
 
 
 def test_the_workflow_and_the_make_target_use_options_there_are() -> None:

@@ -106,6 +106,9 @@ def test_the_command_gates_and_updates(tmp_path: Path) -> None:
         (HEAD + "scan,a,time,nan,1,1,ms,,,,,,1,m\n", "line 2: median is no number"),
         (HEAD + "scan,a,time,1,1,1,ms,-3,,,,,1,m\n", "line 2: ratio is no number"),
         (HEAD + "scan,a,time,,1,1,ms,,,,,,1,m\n", "line 2: median is no number"),
+        (HEAD + "scan,a,time,1,1,1,ms,,,,,,1\n", "line 2: not as many cells"),
+        (HEAD + "scan,a,time,1,1,1,ms,,,,,,1,m\nscan,b\n", "line 3: not as many cells"),
+        (HEAD + "scan,a,time,1,1,1,ms,,,,,,1,m,more\n", "line 2: not as many cells"),
         (HEAD + 2 * "scan,a,time,1,1,1,ms,,,,,,1,m\n", "line 3: a second line of scan, a, time"),
     ],
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from deltamem_eval.cli.main import app
 from deltamem_eval.errors import UserError
+from deltamem_eval.profiling.store import ProfileStore
 from deltamem_eval.reports.artefacts import sort_inputs
 from typer.testing import CliRunner
 
@@ -144,6 +147,76 @@ def test_a_changed_bundle_is_refused(run: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "evil").exists()
 
 
+@pytest.fixture(scope="module")
+def packed(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of tables alone."""
+    file = tmp_path_factory.mktemp("packed") / "paper.zip"
+    invoke("bundle", run, "--out", file, "--format", "csv")
+    return file
+
+
+def flip(data: bytearray, first: zipfile.ZipInfo, directory: int) -> None:
+    """A changed byte of the first member's compressed data: no block of deflate begins with these bits."""
+    name, extra = struct.unpack_from("<HH", data, first.header_offset + 26)
+    data[first.header_offset + 30 + name + extra] |= 0x06
+
+
+def encrypt(data: bytearray, first: zipfile.ZipInfo, directory: int) -> None:
+    data[directory + 8] |= 1  # of the first member's flags in the directory at the archive's end
+
+
+def recompress(data: bytearray, first: zipfile.ZipInfo, directory: int) -> None:
+    data[directory + 10] = zipfile.ZIP_LZMA
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [(flip, "is damaged: Error -3"), (encrypt, "is encrypted"), (recompress, "compressed in another way")],
+)
+def test_a_damaged_bundle_is_one_line(
+    damage: Callable[[bytearray, zipfile.ZipInfo, int], None], message: str, packed: Path, tmp_path: Path
+) -> None:
+    data = bytearray(packed.read_bytes())
+    with zipfile.ZipFile(packed) as archive:
+        damage(data, archive.infolist()[0], archive.start_dir)
+    file = tmp_path / "damaged.zip"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=message) as refused:
+        invoke("report", file, "--out", tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("files", ["runs/a"], "files of its manifest"),
+        ("runs", [7], "runs of its manifest"),
+        ("versions", None, "versions of its manifest"),
+        ("formats", ["docx"], "unknown format 'docx'"),
+        ("by", ["colour"], "no breakdown 'colour'"),
+        ("bundle_version", "1", "is damaged"),
+        ("bundle_version", 99, "newer version"),
+    ],
+)
+def test_a_manifest_that_is_not_ours_is_one_line(
+    field: str, value: object, message: str, packed: Path, tmp_path: Path
+) -> None:
+    manifest = json.loads(zipfile.ZipFile(packed).read("manifest.json"))
+    other = {"manifest.json": json.dumps({**manifest, field: value}).encode()}
+    with pytest.raises(UserError, match=message) as refused:
+        invoke("report", repacked(packed, tmp_path / "other.zip", other), "--out", tmp_path / "out")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("more", [("--by", "source"), ("--style", "x.mplstyle"), ("--trace", "e0")])
+def test_a_bundle_is_reported_as_it_was_made(more: tuple[str, str], packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a bundle is reported alone, with its own --by"):
+        invoke("report", packed, "--out", tmp_path / "out", *more)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -152,6 +225,8 @@ def test_a_changed_bundle_is_refused(run: Path, tmp_path: Path) -> None:
         (["--out", "new", "--format", "docx"], "unknown format 'docx'"),
         (["--out", "new", "--table", "frontier"], "leave out --table"),
         (["--out", "new", "--by", "colour"], "no breakdown 'colour'"),
+        (["--table", "frontier", "--by", "colour"], "table frontier is not broken down: leave out --by"),
+        (["--table", "averages", "--by", "source"], "table averages is not broken down"),
         (["--out", "new", "--style", "none.mplstyle"], "no such style file"),
         (["--format", "png"], "no format 'png' without --out"),
         (["--style", "x"], "add --out DIR"),
@@ -169,6 +244,14 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert "\n" not in str(caught.value)
     assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
     assert (tmp_path / "FILE").read_text() == "kept"
+
+
+def test_a_profile_has_no_breakdown(tmp_path: Path) -> None:
+    ProfileStore.open(tmp_path / "profile", {}, {"device": "cpu"}).close()
+    for more in ((), ("--out", tmp_path / "out")):
+        with pytest.raises(UserError, match="table profile is not broken down: leave out --by"):
+            invoke("report", tmp_path / "profile", "--by", "source", *more)
+    assert not (tmp_path / "out").exists()
 
 
 def test_inputs_are_told_apart_by_what_they_hold(run: Path, tmp_path: Path) -> None:
