@@ -58,7 +58,7 @@ def _seen(tap: Tap, tree: Tree) -> list[Tensor]:
         raise RuntimeError("the hook on the feed-forward part saw nothing")
     lengths = [len(branch) for branch in tree.branches]
     if len(tap.input) == 1:
-        return list(tap.input[0, len(tree.trunk) :].split(lengths))
+        return list(torch.split(tap.input[0, len(tree.trunk) :], lengths))
     return [row[len(tree.trunk) :][:length] for row, length in zip(tap.input, lengths, strict=True)]
 
 
