@@ -10,7 +10,7 @@ from deltamem_eval.errors import UnavailableError
 from deltamem_eval.interface import Chunk, Episode, Query, Task
 from deltamem_eval.tasks.files import read_json
 from deltamem_eval.tasks.hotpotqa.questions import Question, load_questions
-from deltamem_eval.tasks.memory_agent_bench.metrics import _released, exact_match, f1, release_f1
+from deltamem_eval.tasks.memory_agent_bench.metrics import exact_match, f1, release_f1, released
 
 PROMPT_VERSION = 1
 _NEW_TOKENS = 32
@@ -55,7 +55,7 @@ class HotpotQaTask(Task):
         line = answer.strip().split("\n", 1)[0]
         exact = max(exact_match(line, target) for target in query.targets)
         shared = max(f1(line, target) for target in query.targets)
-        same = float(_released(line) in map(_released, query.targets))
+        same = float(released(line) in map(released, query.targets))
         return {
             "accuracy": exact,
             "exact_match": exact,

@@ -86,8 +86,8 @@ def release_correct(prediction: str, golds: Iterable[str]) -> float:
     Texts are compared in lower case, articles and all but letters, digits and underscores turned into spaces.
     An answer 4 stands in a reply 43.
     """
-    said, first = map(_released, _whole_and_first(prediction))
-    wanted = [_released(gold) for gold in golds]
+    said, first = map(released, _whole_and_first(prediction))
+    wanted = [released(gold) for gold in golds]
     return float(any(gold and (gold == first or gold in said) for gold in wanted))
 
 
@@ -96,8 +96,8 @@ def release_f1(prediction: str, golds: Iterable[str]) -> float:
 
     The best of the whole reply and its first line against any acceptable answer; yes and no are plain tokens.
     """
-    said = [_released(text).split() for text in _whole_and_first(prediction)]
-    wanted = [_released(gold).split() for gold in golds]
+    said = [released(text).split() for text in _whole_and_first(prediction)]
+    wanted = [released(gold).split() for gold in golds]
     return max((_token_f1(text, gold) for text in said for gold in wanted), default=0.0)
 
 
@@ -106,7 +106,8 @@ def _whole_and_first(prediction: str) -> tuple[str, str]:
     return prediction, prediction.strip().split("\n", 1)[0]
 
 
-def _released(text: str) -> str:
+def released(text: str) -> str:
+    """A text as δ-mem's release compares it: lower case, punctuation as spaces, single spaces."""
     return " ".join(_SPACED.sub(" ", text.lower()).split())
 
 
