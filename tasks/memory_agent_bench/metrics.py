@@ -107,7 +107,7 @@ def _whole_and_first(prediction: str) -> tuple[str, str]:
 
 
 def released(text: str) -> str:
-    """A text as δ-mem's release compares it: lower case, punctuation as spaces, single spaces."""
+    """A text as δ-mem's release compares it: lower case, articles and punctuation as spaces."""
     return " ".join(_SPACED.sub(" ", text.lower()).split())
 
 
