@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import chain, count
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,10 +34,10 @@ RATES = {
     "llmlingua2": (3e-4, 1e-3, 3e-3),
 }
 STEP, MORE = 3.0, 2  # while the best of a sweep is at its end, so many rates more, each by this factor
-# The longest length sees as many positions as the other baselines read tokens, about 4,300 an update; but
-# imitating its neighbours for long makes the answers less likely.
-LENGTHS, MLP_LENGTHS = "lengths.json", (100, 400, 1_700)
-MLP_POSITIONS, MLP_NEIGHBOURS, DATASTORE = 4_096, 256, 200_000
+# MLP Memory's datastore is a text of every second update, which spreads it over all stretches. The paper's
+# temperature is for keys whose squared distances are in the hundreds; here the nearest are at 1 to 10.
+STORED, DATASTORE, TEMPERATURE = 2, 200_000, 2.0
+NEIGHBOURS, CELLS, PROBES = 128, 512, 3
 
 Train = Callable[[float, bool, Path], None]
 Judge = Callable[[Path], float]
@@ -228,60 +227,52 @@ def _untrained(backbone: Backbone, held_out: Sequence[Example]) -> float:
         return float(reading_loss(backbone.model, held_out, 512))
 
 
-def corpus(backbone: Backbone, seed: int) -> list[tuple[int, ...]]:
-    """Contexts followed by their questions and answers, of the updates of both rungs in turn, as many as the
-    datastore holds.
-    """
-    source = FreshEpisodes(backbone.encode, seed, RUNGS, in_prompt=True)
-    steps = chain.from_iterable((step, RUNGS[0].updates + step) for step in count())
-    texts: list[tuple[int, ...]] = []
-    held = 0
-    for example in chain.from_iterable(map(source.batch, steps)):
-        texts.append(tuple(chain(*example.messages, *chain(*example.questions)))[: backbone.positions])
-        held += len(texts[-1]) - 1
-        if held >= DATASTORE:
-            break
-    return texts
+def texts_of(backbone: Backbone, examples: Sequence[Example]) -> list[tuple[int, ...]]:
+    """Each example's context followed by its questions and answers, as the backbone's positions hold it."""
+    whole = (chain(*example.messages, *chain(*example.questions)) for example in examples)
+    return [tuple(text)[: backbone.positions] for text in whole]
 
 
 def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
+    from deltamem_eval.methods.mlp_memory.cells import Cells
     from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at
+    from deltamem_eval.methods.mlp_memory.lessons import FreshLessons
     from deltamem_eval.methods.mlp_memory.model import load_mlp
-    from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
-    from deltamem_eval.methods.mlp_memory.train import TEMPERATURE, train_mlp, tune_weight
+    from deltamem_eval.methods.mlp_memory.targets import build_datastore
+    from deltamem_eval.methods.mlp_memory.train import fit_network, tune_weight
     from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
 
     shape = backbone.shape()
     config = MlpConfig(shape.hidden, shape.intermediate, shape.layers, shape.vocab, layer_at(shape.layers))
-    texts = corpus(backbone, seed)
-    store = build_datastore(backbone.model, texts, config.layer, DATASTORE)
-    targets = Targets(store, MLP_NEIGHBOURS, TEMPERATURE)
+    every = AdapterEpisodes(backbone.encode, seed, WARM, RUNGS)
+    sources = _short("mlp-memory", backbone.encode, seed), every
+    stored = [texts_of(backbone, every.batch(step)[:1])[0] for step in range(0, every.updates, STORED)]
+    store = build_datastore(backbone.model, stored, config.layer, DATASTORE)
+    cells = Cells(store.keys, CELLS, seed)
     held_out = _held_out(backbone, seed)
+    how = {"neighbours": NEIGHBOURS, "probes": PROBES, "temperature": TEMPERATURE}
 
-    def fitted(rate: float, updates: int, folder: Path) -> float:
-        settings = replace(_settings(rate, updates, seed), batch=MLP_POSITIONS)
-        train_mlp(
+    def train(rate: float, whole: bool, folder: Path) -> None:
+        source = sources[whole]
+        lessons = FreshLessons(
             backbone.model,
-            texts,
-            config,
-            settings,
-            folder,
-            _report("mlp-memory"),
-            tokens=DATASTORE,
-            neighbours=MLP_NEIGHBOURS,
-            targets=targets,
+            config.layer,
+            store,
+            cells,
+            lambda step: texts_of(backbone, source.batch(step)),
+            neighbours=NEIGHBOURS,
+            probes=PROBES,
+            temperature=TEMPERATURE,
         )
-        return judge(folder)
+        identity = {"data": source.identity(), **how}
+        settings = _settings(rate, source.updates, seed)
+        fit_network(
+            config, lessons, settings, folder, identity, _report("mlp-memory"), device=backbone.model.device
+        )
 
     def judge(folder: Path) -> float:
         costs = answer_costs(backbone.model, load_mlp(folder), held_out)
         return costs[best_weight(costs)]  # of mixing at all: without, all fits cost the same
-
-    def train(rate: float, whole: bool, folder: Path) -> None:
-        if whole:
-            keep_best_length(lambda updates, place: fitted(rate, updates, place), folder)
-        else:
-            fitted(rate, MLP_LENGTHS[0], folder)
 
     train_swept(
         "mlp-memory",
@@ -289,22 +280,10 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
         judge,
         out,
         held_out_loss_untrained=_untrained(backbone, held_out),
-        contexts=len(texts),
+        datastore=len(store.keys),
+        **how,
     )
     tune_weight(backbone.model, out, held_out)
-
-
-def keep_best_length(fitted: Callable[[int, Path], float], out: Path) -> None:
-    """Fit by each of MLP_LENGTHS updates, leave the fit of least cost in `out`, with a record."""
-    costs, began = dict[int, float](), time.perf_counter()
-    for updates in MLP_LENGTHS:
-        with tempfile.TemporaryDirectory() as scratch:
-            cost = fitted(updates, Path(scratch))
-            if cost < min(costs.values(), default=math.inf):
-                shutil.copytree(scratch, out, dirs_exist_ok=True)
-            costs[updates] = cost
-    record = {"cost": costs, "seconds": round(time.perf_counter() - began, 1)}
-    (out / LENGTHS).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
 
 
 def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:

@@ -16,24 +16,27 @@ import torch
 from deltamem_eval.embedded_adapters import GAIN, LAYERS, LR, RUNGS, WARM, Rung, train_adapter
 from deltamem_eval.embedded_baselines import (
     BASELINES,
-    DATASTORE,
-    LENGTHS,
-    MLP_LENGTHS,
-    MLP_POSITIONS,
+    CELLS,
+    NEIGHBOURS,
+    PROBES,
     SWEEP,
     SWEEP_RUNGS,
     SWEPT_LONGER,
+    TEMPERATURE,
     train_baseline,
 )
 from deltamem_eval.methods.mlp_memory.train import WEIGHT_FILE
 from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION
+from deltamem_eval.tasks.embedded.ladder import RUNGS as LADDER
 
 LOG = "train_log.jsonl"
 WARM_LOG = "warm_start_log.jsonl"
 POLICIES = ("multi-write", "token-write", "sequence-write")
 TRAINED = (*POLICIES, *BASELINES)
 LONGEST = ("memgen", "mlp-memory", "context2lora")  # trained first: two at a time, and none alone at the end
+TEXTS_ALONE = ("llmlingua2",)  # trained beside the backbone's last rung, which keeps one core busy
 PROCESSES = 2
+LAST = LADDER[-1]  # it begins anew from the weights alone, and uses one thread
 CARD_SEED = 1000  # the card's own evaluation seed; published tables use others
 CARD = "MODEL_CARD.md"
 
@@ -92,16 +95,15 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         "",
         "The baselines train on the adapters' own episodes, all of them, those of the warm start first,",
         "by the code of `deltamem-eval train` and with the context in the prompt: each of them, like each",
-        f"adapter, saw {contexts():,} contexts. MLP Memory learns from single positions, and its targets are",
-        f"searched for among all others, which limits their number: {DATASTORE:,} positions of",
-        f"{_corpus(weights):,} of these contexts, questions and all. It was fitted by",
-        f"{', '.join(map(str, MLP_LENGTHS))} updates, the last drawing as many positions as all the contexts",
-        f"have tokens ({MLP_LENGTHS[-1] * MLP_POSITIONS:,}), and the best fit is kept. Learning rates were",
-        "chosen by short trainings (of MLP Memory",
-        f"{MLP_LENGTHS[0]} updates, of MemGen {swept_updates('memgen')} and of the others",
-        f"{swept_updates('llmlingua2')} of five contexts, of both rungs) on training episodes that no other",
-        "training draws, further rates being tried while the best stood at an end; so were MLP Memory's λ",
-        "and length, by the answers' likelihood. MemGen's trigger is not trained: it weaves at every place.",
+        f"adapter, saw {contexts():,} contexts. MLP Memory learns from every position of them, questions and",
+        f"answers too. It imitates the {NEIGHBOURS} nearest of {_datastore(weights):,} positions, those of a",
+        f"context of every second update, as far as the {PROBES} nearest of {CELLS} cells hold them. The",
+        f"temperature of their distances is {TEMPERATURE:g} (the paper: 16, for keys much further apart), chosen",
+        "on the held-out episodes. Learning rates were chosen by short trainings (of MemGen",
+        f"{swept_updates('memgen')} updates and of the others {swept_updates('llmlingua2')}, of five contexts",
+        "each, of both rungs) on training episodes that no other training draws, further rates being tried",
+        "while the best stood at an end; so was MLP Memory's λ, by the answers' likelihood. MemGen's trigger",
+        "is not trained: it weaves at every place.",
         "",
         "| part | learning rate | loss on held-out training episodes |",
         "| --- | ---: | ---: |",
@@ -135,9 +137,9 @@ def swept_updates(name: str) -> int:
     return SWEPT_LONGER.get(name, 1) * sum(rung.updates for rung in SWEEP_RUNGS)
 
 
-def _corpus(weights: Path) -> int:
-    """Contexts that MLP Memory's datastore was made of."""
-    return int(json.loads((weights / "mlp-memory" / SWEEP).read_text(encoding="utf-8"))["contexts"])
+def _datastore(weights: Path) -> int:
+    """Positions among which MLP Memory's neighbours are searched for."""
+    return int(json.loads((weights / "mlp-memory" / SWEEP).read_text(encoding="utf-8"))["datastore"])
 
 
 def _rung(name: str, rung: Rung) -> str:
@@ -169,29 +171,20 @@ def _swept(folder: Path) -> list[str]:
 
 
 def _tuned(folder: Path) -> str:
-    """What each λ and each length costs."""
+    """What each λ costs."""
     record = json.loads((folder / WEIGHT_FILE).read_text(encoding="utf-8"))
-    lengths = json.loads((folder / LENGTHS).read_text(encoding="utf-8"))["cost"]
-    fits = ", ".join(f"{updates}: {cost:.4f}" for updates, cost in lengths.items())
     costs = ", ".join(f"{weight}: {cost:.4f}" for weight, cost in record["answer_nll"].items())
-    return (
-        f"MLP Memory's λ is {record['chosen']}; nats per answer token by λ (0 is vanilla): {costs}; at the "
-        f"best λ by updates: {fits}."
-    )
+    return f"MLP Memory's λ is {record['chosen']}; nats per answer token by λ (0 is vanilla): {costs}."
 
 
 def _part(folder: Path) -> str:
-    """A line of the parts' table; updates and minutes include a warm start, minutes a sweep and the fits that
-    were not kept too.
-    """
+    """A line of the parts' table; updates and minutes include a warm start, minutes a sweep too."""
     rows = _log(folder / LOG)
     warm = _log(folder / WARM_LOG)
     steps = sum(row["step"] for row, after in zip(rows, [*rows[1:], None], strict=True) if _ends(row, after))
     steps += len(warm)
     swept = json.loads((folder / SWEEP).read_text())["seconds"] if (folder / SWEEP).is_file() else 0.0
-    lengths = folder / LENGTHS
-    trained = json.loads(lengths.read_text())["seconds"] if lengths.is_file() else rows[-1]["seconds"]
-    minutes = (trained + (warm[-1]["seconds"] if warm else 0.0) + swept) / 60
+    minutes = (rows[-1]["seconds"] + (warm[-1]["seconds"] if warm else 0.0) + swept) / 60
     count = _parameters(folder)
     return f"| {folder.name} | {count:,} | {steps:,} | {rows[-1]['loss']:.3f} | {minutes:.0f} |"
 
@@ -222,19 +215,32 @@ def build(out: Path, device: str, seed: int, only: Sequence[str]) -> None:
 
     if "backbone" in only:
         shutil.rmtree(out / "backbone", ignore_errors=True)
-        pretrain(out / "backbone", device, seed)
-    _train_side_by_side([name for name in TRAINED if name in only], out, device, seed)
+        pretrain(out / "backbone", device, seed, stop=LAST.name)
+    _train_side_by_side([name for name in ("backbone", *TRAINED) if name in only], out, device, seed)
     if "card" in only:
         with tempfile.TemporaryDirectory() as scratch:
             write_card(out, seed, evaluate(out, Path(scratch), device))
 
 
 def _train_side_by_side(names: Sequence[str], out: Path, device: str, seed: int) -> None:
-    """Train in processes of one thread each, so that the number of cores changes no weight."""
+    """Train in processes of one thread each, so that the number of cores changes no weight.
+
+    The backbone's last rung goes first, and beside it what needs its tokenizer alone.
+    """
+    from deltamem_eval.tasks.embedded.pretrain import pretrain
+
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(PROCESSES, context, torch.set_num_threads, (1,)) as pool:
-        ordered = sorted(names, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
-        waiting = [_submit(pool, name, out, device, seed) for name in ordered]
+        rung = (
+            [pool.submit(pretrain, out / "backbone", device, seed, LAST.name)] if "backbone" in names else []
+        )
+        early = [name for name in names if name in TEXTS_ALONE]
+        waiting = [_submit(pool, name, out, device, seed) for name in early]
+        for future in rung:
+            future.result()
+        late = [name for name in names if name not in (*early, "backbone")]
+        ordered = sorted(late, key=lambda name: LONGEST.index(name) if name in LONGEST else len(LONGEST))
+        waiting += [_submit(pool, name, out, device, seed) for name in ordered]
         for future in waiting:
             future.result()
 

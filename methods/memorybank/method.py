@@ -39,14 +39,15 @@ class MemoryBank(MemoryMethod):
     """Turns and daily summaries, the nearest ones by embedding put into the prompt by date.
 
     A turn is one chunk, or a passage of one that the window cannot hold. Its day is its session, which
-    stands above it in the prompt and before it where it is embedded; where a task has none, every
-    session_tokens of context make a pseudo-day. Options. top_k: pieces retrieved; 0 means the nearest ones
-    until one does not fit the window, where the authors have 2. neighbour_chars: a hit
-    grows by its neighbours of the same day up to that length. summaries: `backbone` writes daily summaries, a
-    history and a portrait; `none` leaves them out. embedder: `backbone` (the mean of its last states, where
-    the authors have all-MiniLM-L6-v2), or a sentence-transformers model's name. forgetting: each new day
-    drops what was not recalled, with probability 1 - R, the days' summaries too; curve: R = exp(-t/S) of the
-    `paper`, or exp(-tS/5) of the authors' `code`. A new turn recalls the RECALLED pieces it resembles most.
+    stands above it in the prompt and before it where it is embedded; where a task has none, a chunk is a
+    day, short ones (lines) together until they have session_tokens. Options. top_k: pieces retrieved; 0
+    means the nearest ones until one does not fit the window, where the authors have 2. neighbour_chars: a
+    hit grows by its neighbours of the same day up to that length. summaries: `backbone` writes daily
+    summaries, a history and a portrait; `none` leaves them out. embedder: `backbone` (the mean of its last
+    states, where the authors have all-MiniLM-L6-v2), or a sentence-transformers model's name. forgetting:
+    each new day drops what was not recalled, with probability 1 - R, the days' summaries too; curve:
+    R = exp(-t/S) of the `paper`, or exp(-tS/5) of the authors' `code`. A new turn recalls the RECALLED
+    pieces it resembles most.
 
     With real dates as sessions (ISO 8601), days are counted between them; else every session is a day.
     """
@@ -90,27 +91,33 @@ class MemoryBank(MemoryMethod):
 
     def reset(self) -> None:
         """Forget the context."""
-        self._turns: list[tuple[str, str | None]] = []
+        self._turns: list[tuple[str, str | None, int]] = []
         self._settled: tuple[Bank, Summaries] | None = None
         self._lengths: dict[str, int] = {}
 
     def write(self, chunk: Chunk) -> None:
         """Append a turn."""
         for text in fitting(chunk.text, self._window, self._backbone.length):
-            self._turns.append((text, chunk.session))
+            self._turns.append((text, chunk.session, chunk.index))
         self._settled = None
 
     def _days(self) -> list[int]:
         """The day of every turn, never falling: a session that is gone back to goes on with the last day."""
-        if all(session is None for _, session in self._turns):
-            days, held = [], 0
-            for text, _ in self._turns:
-                days.append(held // self.options["session_tokens"])
-                held += self._backbone.length(text)
-            return days
-        sessions = list(dict.fromkeys(str(session) for _, session in self._turns))
+        if all(session is None for _, session, _ in self._turns):
+            return self._chunk_days()
+        sessions = list(dict.fromkeys(str(session) for _, session, _ in self._turns))
         numbers = _calendar(sessions) or {session: index for index, session in enumerate(sessions)}
-        return list(accumulate((numbers[str(session)] for _, session in self._turns), max))
+        return list(accumulate((numbers[str(session)] for _, session, _ in self._turns), max))
+
+    def _chunk_days(self) -> list[int]:
+        """The day of every turn where no chunk has a session: a chunk begins one when the last is full."""
+        days, day, held, last = [], 0, 0, None
+        for text, _, index in self._turns:
+            if index != last and held >= self.options["session_tokens"]:
+                day, held = day + 1, 0
+            held, last = held + self._backbone.length(text), index
+            days.append(day)
+        return days
 
     def _settle(self) -> tuple[Bank, Summaries]:
         """The bank of everything written so far: a function of the turns and the seed alone."""
@@ -122,7 +129,7 @@ class MemoryBank(MemoryMethod):
         bank, days = Bank(), self._days()
         pieces = [
             Piece(TURN, day, text, recalled=day, dated=session or "")
-            for (text, session), day in zip(self._turns, days, strict=True)
+            for (text, session, _), day in zip(self._turns, days, strict=True)
         ]
         vectors = self._embed([piece.heading + piece.text for piece in pieces])
         made = EMPTY
@@ -161,7 +168,7 @@ class MemoryBank(MemoryMethod):
 
     def _texts_by_day(self, days: list[int]) -> dict[int, str]:
         found: dict[int, str] = {}
-        for (text, _), day in zip(self._turns, days, strict=True):
+        for (text, _, _), day in zip(self._turns, days, strict=True):
             found[day] = found.get(day, "") + text
         return found
 
@@ -234,7 +241,7 @@ class MemoryBank(MemoryMethod):
 
     def restore(self, snapshot: Snapshot) -> None:
         """Put the turns back; the bank is kept where they are the same."""
-        turns = [(str(text), session) for text, session in snapshot.meta["turns"]]
+        turns = [(str(text), session, int(index)) for text, session, index in snapshot.meta["turns"]]
         if turns != self._turns:
             self._turns, self._settled = turns, None
 

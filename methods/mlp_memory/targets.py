@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.errors import UserError
@@ -12,15 +12,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _ROWS = 256
+_TOGETHER = 2048
 _SMALLEST = 1e-8
 
 
 @dataclass(frozen=True)
 class Datastore:
-    """keys: hidden states [tokens, hidden], float32. values: the token that came next [tokens]."""
+    """keys: hidden states [tokens, hidden], float32. values: the token that came next [tokens].
+
+    starts: the first row of each text, by its token ids.
+    """
 
     keys: Tensor
     values: Tensor
+    starts: Mapping[tuple[int, ...], int] = field(default_factory=dict)
 
 
 def build_datastore(model: Any, texts: Sequence[Sequence[int]], layer: int, most: int) -> Datastore:
@@ -28,28 +33,58 @@ def build_datastore(model: Any, texts: Sequence[Sequence[int]], layer: int, most
 
     Raises UserError where there are fewer than two.
     """
+    starts: dict[tuple[int, ...], int] = {}
+    taken, held = [], 0
+    for ids in texts:
+        if held >= most:
+            break
+        starts[tuple(ids)] = held
+        taken.append(ids)
+        held += max(len(ids) - 1, 0)
+    if held < 2:
+        raise UserError("the training data hold fewer than two tokens to learn from")
+    keys, values = read_states(model, taken, layer)
+    return Datastore(keys[:most], values[:most], starts)
+
+
+def read_states(model: Any, texts: Sequence[Sequence[int]], layer: int) -> tuple[Tensor, Tensor]:
+    """Feed-forward inputs [tokens, hidden], float32, on the CPU, at every token that another follows, and
+    that one [tokens].
+
+    Texts of about one length are read together, padded on the right, where causal attention never looks.
+    """
     import torch
     from deltamem_eval.methods.mlp_memory.tap import Tap
 
     tap = Tap(model, layer, last_only=False)
-    keys, values, held = [], [], 0
+    states: dict[int, Tensor] = {}
     try:
-        for ids in texts:
-            if held >= most:
-                break
-            tokens = torch.tensor([list(ids)], device=model.device)
+        for group in _groups(texts):
+            width = max(len(texts[place]) for place in group)
+            rows = [[*texts[place], *[texts[place][-1]] * (width - len(texts[place]))] for place in group]
             with torch.no_grad():
-                model.get_decoder()(tokens, use_cache=False)
+                model.get_decoder()(torch.tensor(rows, device=model.device), use_cache=False)
             if tap.input is None:
                 raise RuntimeError("the hook on the feed-forward part saw nothing")
-            keys.append(tap.input[0, :-1].float().cpu())
-            values.append(tokens[0, 1:].cpu())
-            held += len(ids) - 1
+            for place, seen in zip(group, tap.input, strict=True):
+                states[place] = seen[: len(texts[place]) - 1].float().cpu()
     finally:
         tap.remove()
-    if held < 2:
-        raise UserError("the training data hold fewer than two tokens to learn from")
-    return Datastore(torch.cat(keys)[:most], torch.cat(values)[:most])
+    following = [token for text in texts for token in text[1:]]
+    return torch.cat([states[place] for place in sorted(states)]), torch.tensor(following)
+
+
+def _groups(texts: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Places of texts of two tokens or more by their length, as many together as make TOGETHER tokens."""
+    groups: list[list[int]] = []
+    for place in sorted(range(len(texts)), key=lambda number: len(texts[number])):
+        length = len(texts[place])
+        if length < 2:
+            continue
+        if not groups or (len(groups[-1]) + 1) * length > _TOGETHER:
+            groups.append([])
+        groups[-1].append(place)
+    return groups
 
 
 def neighbours(store: Datastore, queries: Sequence[int], count: int) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
 from deltamem_eval import processes
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.methods.mlp_memory.config import Distillation, MlpConfig
+from deltamem_eval.methods.mlp_memory.lessons import Lesson, Lessons, StoreLessons
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp
 from deltamem_eval.methods.mlp_memory.targets import Targets, build_datastore
 from deltamem_eval.methods.mlp_memory.tune import answer_costs, best_weight
@@ -37,54 +37,59 @@ def train_mlp(
     temperature: float = _PLAIN.temperature,
     alpha: float = _PLAIN.alpha,
     neighbours: int = _PLAIN.neighbours,
-    targets: Targets | None = None,
 ) -> MlpMemory:
-    """Build the datastore from `texts` (token ids), train, and save to `out`.
+    """Build the datastore from `texts` (token ids), train on its positions, and save to `out`.
 
-    settings.batch: positions an update. tokens, temperature, alpha, neighbours: as in `Distillation`.
-    targets: those of an earlier training on the same texts with the same settings of the store, which then
-    is not built again. Raises UserError as `training.fit` does.
+    settings.batch: positions an update. tokens, temperature, alpha, neighbours: as in `Distillation`. Raises
+    UserError as `training.fit` does.
     """
     model.requires_grad_(False)
     shard(model, ())
-    if targets is None:
-        targets = Targets(build_datastore(model, texts, config.layer, tokens), neighbours, temperature)
-    known, store = targets, targets.store
+    store = build_datastore(model, texts, config.layer, tokens)
+    lessons = StoreLessons(Targets(store, neighbours, temperature), settings.batch, settings.seed)
+    data = hash_json([list(map(int, ids)) for ids in texts])
+    identity = {"data": data, "distillation": [tokens, temperature, neighbours]}
+    return fit_network(config, lessons, settings, out, identity, report, alpha, device=model.device)
+
+
+def fit_network(
+    config: MlpConfig,
+    lessons: Lessons,
+    settings: TrainSettings,
+    out: Path,
+    identity: dict[str, Any],
+    report: Report = lambda _: None,
+    alpha: float = _PLAIN.alpha,
+    *,
+    device: torch.device | str = "cpu",
+) -> MlpMemory:
+    """Train a network on lessons, and save it to `out`.
+
+    identity: as in `training.fit`. Raises UserError as that does.
+    """
     torch.manual_seed(settings.seed)
-    memory = MlpMemory(config).to(model.device).train()
+    memory = MlpMemory(config).to(device).train()
 
     def loss_at(step: int) -> Tensor:
-        rows = Random(f"mlp-memory/{settings.seed}/{step}").sample(
-            range(len(store.keys)), min(settings.batch, len(store.keys))
-        )
-        mine = list(processes.share(rows))
-        loss = distillation_loss(memory, known, mine, alpha)
-        return loss * (len(mine) / len(rows))
+        lesson = lessons.at(step)
+        return distillation_loss(memory, lesson, alpha) * lesson.share
 
-    identity = {
-        "config": hash_json(str(config)),
-        "data": hash_json([list(map(int, ids)) for ids in texts]),
-        "distillation": [tokens, temperature, alpha, neighbours],
-    }
+    identity = {**identity, "config": hash_json(str(config)), "alpha": alpha}
     fit(list(memory.parameters()), loss_at, settings, out, identity, report)
     processes.on_main(lambda: memory.save(out))
     return memory
 
 
-def distillation_loss(memory: MlpMemory, targets: Targets, rows: list[int], alpha: float) -> Tensor:
-    """α·KL(p_kNN ‖ p_MLP) + (1 - α)·CE at some rows of the store, up to the entropy of the targets.
+def distillation_loss(memory: MlpMemory, lesson: Lesson, alpha: float) -> Tensor:
+    """α·KL(p_kNN ‖ p_MLP) + (1 - α)·CE, means over a lesson's positions, up to the entropy of the targets.
 
     The targets stay sparse: KL is -Σ p(y) log q(y) over their tokens, less a constant.
     """
-    device, store = memory.head.weight.device, targets.store
-    logs = nn.functional.log_softmax(memory(store.keys[rows].to(device)).float(), -1)
-    wanted = targets.of(rows)
-    counts = torch.tensor([len(item) for item, _ in wanted])
-    index = torch.repeat_interleave(counts).to(device)
-    ids = torch.cat([item for item, _ in wanted]).to(device)
-    mass = torch.cat([item for _, item in wanted]).to(device)
-    imitation = -(mass * logs[index, ids]).sum() / len(rows)
-    language = nn.functional.nll_loss(logs, store.values[rows].to(device))
+    device, count = memory.head.weight.device, len(lesson.states)
+    logs = nn.functional.log_softmax(memory(lesson.states.to(device)).float(), -1)
+    said = logs[lesson.places.to(device), lesson.tokens.to(device)]
+    imitation = -(lesson.mass.to(device) * said).sum() / count
+    language = nn.functional.nll_loss(logs, lesson.values.to(device))
     return alpha * imitation + (1 - alpha) * language
 
 

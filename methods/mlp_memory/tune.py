@@ -52,13 +52,13 @@ def _answers(
 
 def _seen(tap: Tap, tree: Tree) -> list[Tensor]:
     """What went into the feed-forward part [tokens, hidden] at every branch: all of them in one row, or each
-    in a row of its own (see `branch_states`).
+    in a row of its own behind the trunk (see `branch_states`).
     """
     if tap.input is None:
         raise RuntimeError("the hook on the feed-forward part saw nothing")
     lengths = [len(branch) for branch in tree.branches]
-    if len(tap.input) == 1:
-        return list(torch.split(tap.input[0, len(tree.trunk) :], lengths))
+    if tap.input.shape[:2] == (1, sum(lengths)):
+        return list(torch.split(tap.input[0], lengths))
     return [row[len(tree.trunk) :][:length] for row, length in zip(tap.input, lengths, strict=True)]
 
 

@@ -181,16 +181,18 @@ def _rate(share: float) -> float:
     return 0.1 + 0.9 * 0.5 * (1 + math.cos(math.pi * (share - 0.5) / 0.5))
 
 
-def pretrain(out: Path, device: str = "cpu", seed: int = SEED, start: str | None = None) -> None:
+def pretrain(
+    out: Path, device: str = "cpu", seed: int = SEED, start: str | None = None, stop: str | None = None
+) -> None:
     """Build the tokenizer, climb the ladder, and save both with the log into `out`.
 
-    `start` names a fresh rung: training resumes there from the weights in `out`, to the same end. Raises
-    ValueError for any other rung.
+    `start` names a fresh rung: training resumes there from the weights in `out`, to the same end. `stop`
+    names another, before which it ends. Raises ValueError for any other rung.
     """
     torch.manual_seed(seed)
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
-    rungs = RUNGS if start is None else _from(start)
+    rungs = RUNGS[_place(start) : _place(stop, len(RUNGS))]
     model = (new_model(tokenizer) if start is None else _load(out)).to(device)
     log = out / "train_log.jsonl"
     _keep_before(log, rungs[0])
@@ -201,9 +203,12 @@ def pretrain(out: Path, device: str = "cpu", seed: int = SEED, start: str | None
     tokenizer.save_pretrained(out)
 
 
-def _from(start: str) -> tuple[Rung, ...]:
-    (first,) = [index for index, rung in enumerate(RUNGS) if rung.name == start and rung.fresh]
-    return RUNGS[first:]
+def _place(name: str | None, otherwise: int = 0) -> int:
+    """Index of a fresh rung by its name."""
+    if name is None:
+        return otherwise
+    (place,) = [index for index, rung in enumerate(RUNGS) if rung.name == name and rung.fresh]
+    return place
 
 
 def _load(folder: Path) -> Any:

@@ -64,10 +64,9 @@ def test_a_baseline_is_swept_trained_and_loaded(
         ("RUNGS", rungs),
         ("WARM", replace(RUNG, updates=2)),
         ("SWEEP_RUNGS", (replace(RUNG, updates=1), replace(RUNG, updates=1))),
-        ("MLP_LENGTHS", (2, 3)),
         ("MORE", 1),
-        ("MLP_POSITIONS", 16),
         ("DATASTORE", 400),
+        ("CELLS", 6),
     ):
         monkeypatch.setattr(baselines, setting, value)
     out = tmp_path / "out"
@@ -77,16 +76,16 @@ def test_a_baseline_is_swept_trained_and_loaded(
     assert set(baselines.RATES[name]) <= set(losses)
     assert sweep["chosen"] == min(losses, key=lambda rate: losses[rate])
     rows = [json.loads(line) for line in (out / "train_log.jsonl").read_text().splitlines()]
-    assert name == "mlp-memory" or len(rows) == 2 + RUNG.updates + 1
+    assert len(rows) == 2 + RUNG.updates + 1
     assert max(row["lr"] for row in rows) <= sweep["chosen"]
     assert not (out / "checkpoint.pt").exists()
     if name == "mlp-memory":
         weight = json.loads((out / "weight.json").read_text())
         config = json.loads((out / "mlp_memory.json").read_text())
-        lengths = json.loads((out / "lengths.json").read_text())["cost"]
-        assert list(lengths) == ["2", "3"]
-        assert len(rows) == int(min(lengths, key=lambda updates: lengths[updates]))
-        assert min(lengths.values()) == pytest.approx(sweep["held_out_loss_trained"], rel=1e-5)
+        assert min(cost for tried, cost in weight["answer_nll"].items() if float(tried)) == pytest.approx(
+            sweep["held_out_loss_trained"], rel=1e-5
+        )
+        assert 16 < sweep["datastore"] <= 400
         assert config["weight"] == weight["chosen"] > 0
     backbone = load_backbone(str(tmp_path / "backbone"), "cpu", "float32")
     settings = (

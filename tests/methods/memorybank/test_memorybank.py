@@ -95,7 +95,7 @@ def test_a_day_s_date_stands_once_above_its_turns_and_counts_in_the_budget() -> 
     assert made.answer([query])[0].visible == texts[0], "no date is made up"
 
 
-def test_days_come_from_dates_sessions_or_tokens() -> None:
+def test_days_come_from_dates_sessions_or_chunks() -> None:
     made = method(summaries="none", session_tokens=10)
     for index, session in enumerate(["2024-02-28", "2024-02-28", "2024-03-01"]):
         made.write(Chunk("x", index, session=session))
@@ -107,7 +107,11 @@ def test_days_come_from_dates_sessions_or_tokens() -> None:
     made.reset()
     for index in range(4):
         made.write(Chunk("12345", index))
-    assert made._days() == [0, 0, 1, 1]
+    assert made._days() == [0, 0, 1, 1], "lines share a day"
+    made.reset()
+    for index, length in enumerate([25, 3, 3, 12, 9]):
+        made.write(Chunk("x" * length, index))
+    assert made._days() == [0, 1, 1, 1, 2], "a chunk is a day, however long"
     made.reset()
     for index, session in enumerate(["one", "two", "one"]):
         made.write(Chunk("x", index, session=session))

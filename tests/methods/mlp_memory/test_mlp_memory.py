@@ -11,12 +11,12 @@ from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.mlp_memory.config import MlpConfig, layer_at, parameter_count
+from deltamem_eval.methods.mlp_memory.lessons import Lesson
 from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
 from deltamem_eval.methods.mlp_memory.model import MlpMemory, load_mlp, mix
 from deltamem_eval.methods.mlp_memory.tap import MlpProcessor, Tap
 from deltamem_eval.methods.mlp_memory.targets import (
     Datastore,
-    Targets,
     build_datastore,
     knn_targets,
     neighbours,
@@ -84,7 +84,15 @@ def test_loss_equals_the_dense_divergence_but_for_a_constant() -> None:
     entropy = -(dense * dense.clamp(min=1e-12).log()).sum(-1).mean()
     language = torch.nn.functional.cross_entropy(memory(made.keys[rows]), made.values[rows])
     wanted = 0.4 * (divergence + entropy) + 0.6 * language
-    torch.testing.assert_close(distillation_loss(memory, Targets(made, 8, 2.0), rows, 0.4), wanted)
+    found = knn_targets(made, rows, 8, 2.0)
+    lesson = Lesson(
+        made.keys[rows],
+        made.values[rows],
+        torch.repeat_interleave(torch.tensor([len(ids) for ids, _ in found])),
+        torch.cat([ids for ids, _ in found]),
+        torch.cat([mass for _, mass in found]),
+    )
+    torch.testing.assert_close(distillation_loss(memory, lesson, 0.4), wanted)
 
 
 def test_datastore_holds_feed_forward_inputs_and_next_tokens() -> None:
@@ -99,6 +107,7 @@ def test_datastore_holds_feed_forward_inputs_and_next_tokens() -> None:
     model(torch.tensor([ids]))
     handle.remove()
     torch.testing.assert_close(made.keys[:4], block["out"][0, :-1].float())
+    assert made.starts == {tuple(ids): 4}, "the later of two equal texts is the one that is known"
     assert len(states) == 4
     with pytest.raises(UserError, match="fewer than two"):
         build_datastore(model, [[1]], 1, 6)
