@@ -98,7 +98,8 @@ def write_card(weights: Path, seed: int, scores: str) -> None:
         f"adapter, saw {contexts():,} contexts. MLP Memory learns from every position of them, questions and",
         f"answers too. It imitates the {NEIGHBOURS} nearest of {_datastore(weights):,} positions, those of a",
         f"context of every second update, as far as the {PROBES} nearest of {CELLS} cells hold them. The",
-        f"temperature of their distances is {TEMPERATURE:g} (the paper: 16, for keys much further apart), chosen",
+        f"temperature of their distances is {TEMPERATURE:g} (the paper: 16, for keys much further apart), "
+        "chosen",
         "on the held-out episodes. Learning rates were chosen by short trainings (of MemGen",
         f"{swept_updates('memgen')} updates and of the others {swept_updates('llmlingua2')}, of five contexts",
         "each, of both rungs) on training episodes that no other training draws, further rates being tried",

@@ -1,11 +1,13 @@
 """Updates worked on in parts give the gradient of the whole batch."""
 
+import json
+from pathlib import Path
 from random import Random
 
 import pytest
 import torch
 from deltamem_eval.tasks.embedded.ladder import IGNORED, RUNGS, Drawer, Drawn, Rung
-from deltamem_eval.tasks.embedded.pretrain import Climb, in_parts, new_model
+from deltamem_eval.tasks.embedded.pretrain import Climb, in_parts, new_model, pretrain
 from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer()
@@ -51,3 +53,34 @@ def test_every_rung_draws_rows_that_teach_something() -> None:
             ]
             assert learnt
             assert all(token == label for token, label in learnt)
+
+
+def test_a_ladder_climbed_in_two_goes_ends_where_one_climb_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rungs = (
+        Rung("copying", 2, 2.0, 2),
+        Rung("gist", 2, 2.0, 2, fresh=True, gist=0.3),
+        Rung("long", 2, 2.0, 2, fresh=True, rate=0.5, gist=0.3, parts=2, threads=1),
+    )
+    monkeypatch.setattr("deltamem_eval.tasks.embedded.pretrain.RUNGS", rungs)
+    threads = torch.get_num_threads()
+    try:
+        pretrain(tmp_path / "whole", seed=5)
+        pretrain(tmp_path / "parts", seed=5, stop="long")
+        first = (tmp_path / "parts" / "model.safetensors").read_bytes()
+        pretrain(tmp_path / "parts", seed=5, start="long")
+    finally:
+        torch.set_num_threads(threads)
+    whole, parts = (tmp_path / name / "model.safetensors" for name in ("whole", "parts"))
+    assert parts.read_bytes() == whole.read_bytes() != first
+    logs = [
+        [
+            {key: value for key, value in json.loads(line).items() if key != "seconds"}
+            for line in (folder / "train_log.jsonl").read_text().splitlines()
+        ]
+        for folder in (tmp_path / "whole", tmp_path / "parts")
+    ]
+    assert logs[0] == logs[1]
+    with pytest.raises(ValueError, match="unpack"):
+        pretrain(tmp_path / "other", seed=5, start="copying")
