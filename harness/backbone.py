@@ -121,6 +121,11 @@ class Backbone:
         """Name of the weights' type, as `--dtype` spells it."""
         return str(self.model.dtype).removeprefix("torch.")
 
+    @property
+    def weights(self) -> str:
+        """Its weights and their type in words: what is trained on it fits these."""
+        return f"{self.identity} in {self.dtype}"
+
     def shape(self) -> ModelShape:
         """The model's dimensions. Raises UserError for a family without a parameter formula."""
         return ModelShape.from_config(self.config)

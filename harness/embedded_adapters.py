@@ -14,6 +14,7 @@ from deltamem_eval.tasks.embedded.episodes import GENERATOR_VERSION, KINDS, Draw
 if TYPE_CHECKING:
     from deltamem_eval.methods.training import Example
 
+POLICIES = ("multi-write", "token-write", "sequence-write")
 LR, WARMUP, PARTS = 5e-3, 0.03, 4
 # The first layer's queries come from single tokens, which never know what was asked.
 LAYERS, GAIN = (1, 2, 3), 0.5
@@ -116,7 +117,7 @@ def train_adapter(
 ) -> None:
     """Train one adapter on the frozen backbone by the code of `deltamem-eval train`; resumable."""
     from deltamem_eval.backbone import load_backbone
-    from deltamem_eval.methods.delta_mem.method import POLICIES
+    from deltamem_eval.methods.delta_mem.method import POLICIES as METHODS
     from deltamem_eval.methods.delta_mem.train import train
     from deltamem_eval.methods.delta_mem.warm_start import WarmStart
     from deltamem_eval.methods.training import CHECKPOINT, TrainSettings
@@ -131,13 +132,14 @@ def train_adapter(
         seed=seed,
         save_every=100,
         parts=PARTS,
+        backbone=loaded.weights,
     )
 
     def report(row: dict[str, Any]) -> None:
         if row["step"] % 25 == 0:
             print(json.dumps({"policy": policy, **row}), flush=True)
 
-    config = replace(POLICIES[policy].adapter_config(), target_layers=LAYERS, online_gain=GAIN)
+    config = replace(METHODS[policy].adapter_config(), target_layers=LAYERS, online_gain=GAIN)
     start = FreshEpisodes(loaded.encode, seed + 1, (warm,)), WarmStart(updates=warm.updates)
     train(loaded.model, config, FreshEpisodes(loaded.encode, seed, rungs), settings, out, report, start)
     (out / CHECKPOINT).unlink()

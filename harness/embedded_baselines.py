@@ -125,7 +125,7 @@ class AdapterEpisodes:
         return json.dumps([self._first.identity(), self._warm, self._then.identity()])
 
 
-def _settings(rate: float, updates: int, seed: int) -> TrainSettings:
+def _settings(backbone: Backbone, rate: float, updates: int, seed: int) -> TrainSettings:
     from deltamem_eval.methods.training import TrainSettings
 
     return TrainSettings(
@@ -136,6 +136,7 @@ def _settings(rate: float, updates: int, seed: int) -> TrainSettings:
         seed=seed,
         save_every=100,
         parts=PARTS,
+        backbone=backbone.weights,
     )
 
 
@@ -175,7 +176,7 @@ def _memgen(backbone: Backbone, out: Path, seed: int) -> None:
 
     def train(rate: float, whole: bool, folder: Path) -> None:
         source = sources[whole]
-        settings = _settings(rate, source.updates, seed)
+        settings = _settings(backbone, rate, source.updates, seed)
         train_memgen(backbone.model, backbone.decode, config, source, settings, folder, _report("memgen"))
 
     def judge(folder: Path) -> float:
@@ -204,7 +205,7 @@ def _context2lora(backbone: Backbone, out: Path, seed: int) -> None:
 
     def train(rate: float, whole: bool, folder: Path) -> None:
         source = sources[whole]
-        settings = _settings(rate, source.updates, seed)
+        settings = _settings(backbone, rate, source.updates, seed)
         train_static(backbone.model, rank, targets, source, settings, folder, _report("context2lora"))
 
     def judge(folder: Path) -> float:
@@ -264,8 +265,8 @@ def _mlp_memory(backbone: Backbone, out: Path, seed: int) -> None:
             probes=PROBES,
             temperature=TEMPERATURE,
         )
-        identity = {"data": source.identity(), **how}
-        settings = _settings(rate, source.updates, seed)
+        identity = {"data": source.identity(), "store": [STORED, DATASTORE, CELLS], **how}
+        settings = _settings(backbone, rate, source.updates, seed)
         fit_network(
             config, lessons, settings, folder, identity, _report("mlp-memory"), device=backbone.model.device
         )
@@ -299,7 +300,7 @@ def _llmlingua2(backbone: Backbone, out: Path, seed: int) -> None:
         def texts(step: int) -> list[str]:
             return contexts_of(backbone, source.batch(step))
 
-        settings = _settings(rate, source.updates, seed)
+        settings = replace(_settings(backbone, rate, source.updates, seed), backbone="")  # its texts alone
         train_classifier(texts, source.identity(), settings, folder, _report("llmlingua2"))
 
     def judge(folder: Path) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from deltamem_eval.attention import limited
+from deltamem_eval.sharding import sharding
 from torch import Tensor, nn
 
 
@@ -37,13 +38,16 @@ def branch_states(model: Any, trees: Sequence[Tree]) -> list[list[Tensor]]:
     trunks, lengths = _rows([tree.trunk for tree in trees])
     branches, _ = _rows([torch.cat(tree.branches) for tree in trees])
     owner, places = _owners(trees, branches.shape[1])
+    first = decoder(inputs_embeds=trunks, use_cache=True)
     hidden = decoder(
         inputs_embeds=branches,
         attention_mask=branch_mask(owner, lengths, trunks.shape[1], branches.dtype),
         position_ids=places + lengths[:, None],
-        past_key_values=decoder(inputs_embeds=trunks, use_cache=True).past_key_values,
+        past_key_values=first.past_key_values,
         use_cache=True,
     ).last_hidden_state
+    if sharding():  # the gradient of the trunks' last keys must find their layer gathered: see `sharding`
+        hidden = hidden + 0 * first.last_hidden_state.sum()
     counts = [[len(branch) for branch in tree.branches] for tree in trees]
     return [list(row[: sum(listed)].split(listed)) for row, listed in zip(hidden, counts, strict=True)]
 

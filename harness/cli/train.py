@@ -80,8 +80,9 @@ def train(
     backbone = load_backbone(model, device, dtype)
     episodes = [episode_from_row(row, split=data.stem, index=index) for index, row in enumerate(rows)]
     length = min(write_length, backbone.positions)
-    on = f"{backbone.identity} in {backbone.dtype}"
-    settings = replace(settings, write_length=length, accumulate=settings.parts > 1, backbone=on)
+    settings = replace(
+        settings, write_length=length, accumulate=settings.parts > 1, backbone=backbone.weights
+    )
     bar = Progress(console=Console(stderr=True), disable=not processes.is_main())
     task = bar.add_task(f"training {method}", total=settings.steps)
 
