@@ -41,7 +41,7 @@ bench-update: bench
 ## inside: where the embedded adapters write, what their keys find, and how they label
 inside: $(STAMP)
 	$(BIN)/python benchmarks/inside.py
-	$(BIN)/python benchmarks/labels.py
+	$(BIN)/python benchmarks/labels.py --out results/embedded_labels.csv
 
 ## embedded: make the embedded tokenizer, backbone and adapters again from nothing
 embedded: $(STAMP)
@@ -64,6 +64,8 @@ tables: $(STAMP)
 	$(BIN)/deltamem-eval report $(TABLE) --by source,associations --format csv > results/embedded_associations.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by source,context_tokens --format csv > results/embedded_lengths.csv
 	$(BIN)/deltamem-eval report $(TABLE) --by window_share,category --format csv > results/embedded_shares.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by context_tokens --format csv > results/embedded_pooled_lengths.csv
+	$(BIN)/deltamem-eval report $(TABLE) --by window_share --format csv > results/embedded_pooled_shares.csv
 	$(BIN)/deltamem-eval report $(TABLE) --table averages --format csv > results/embedded_averages.csv
 	cp $(TABLE)/run.json results/provenance/embedded.json
 	$(BIN)/deltamem-eval report $(TABLE) --format svg --out $(DRAWN)

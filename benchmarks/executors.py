@@ -1,7 +1,8 @@
 """Questions a second by ray workers on this machine, one core each: one worker against two, in one run.
 
-The check: each number of workers first answers the grid unmeasured, and every answer is that of a run in this
-process. The workers are then started, loaded and warm: start-up is not in the times.
+They take turns, and start anew for each: no two crews share the cores. The check: a crew first answers the
+grid unmeasured, and every answer is that of a run in this process. It is then loaded and warm: start-up is
+not in the times.
 """
 
 from __future__ import annotations
@@ -57,37 +58,39 @@ def warmed(executor: Executor, request: Request, folder: Path, workers: int) -> 
     raise Wrong(f"{workers} workers never worked at once")
 
 
-def measure(request: Request, folder: Path, workers: int, wanted: Answers) -> list[float]:
-    """Seconds for the grid by warm workers, a number a round. Raises Wrong for other answers than those."""
+def measure(request: Request, folder: Path, workers: int, wanted: Answers) -> float:
+    """Seconds for the grid by workers that are started for it and warm. Raises Wrong for other answers than
+    those.
+    """
     with open_executor("ray", workers=workers) as executor:
         if answers_of(warmed(executor, request, folder, workers)) != wanted:
             raise Wrong(f"{workers} workers answer otherwise than one process")
-        return [once(executor, request, folder / f"run-{number}") for number in range(REPEATS)]
+        return once(executor, request, folder / "run")
 
 
 def rows() -> Iterator[Row]:
-    """This process, one worker, and as many as there are cores here, one after the other."""
+    """This process, one worker, and as many as there are cores here, taking turns."""
     if find_spec("ray") is None:
         raise Absent("ray is not installed")
     if (os.cpu_count() or 1) < WORKERS:
         raise Absent(f"fewer than {WORKERS} cores")
     request = check(Request(METHODS, windows=(64,), limit=LIMIT, device="cpu"))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, open_executor("local") as executor:
         place = Path(scratch)
-        with open_executor("local") as executor:
-            once(executor, request, place / "warm")
-            local = [once(executor, request, place / f"local-{number}") for number in range(REPEATS)]
+        once(executor, request, place / "warm")
         wanted = answers_of(place / "warm")
         size = f"{len(METHODS)} methods, {len(wanted)} questions"
-        counts = (1, WORKERS)
-        seconds = {
-            f"ray, workers {workers}: {size}": measure(request, place / str(workers), workers, wanted)
-            for workers in counts
-        }
-    against, fast = seconds
+        names = {workers: f"ray, workers {workers}: {size}" for workers in (1, WORKERS)}
+        seconds: dict[str, list[float]] = {name: [] for name in (*names.values(), f"this process: {size}")}
+        for number in range(REPEATS):
+            for workers, name in names.items():
+                folder = place / f"{workers}-{number}"
+                seconds[name].append(measure(request, folder, workers, wanted))
+            seconds[f"this process: {size}"].append(once(executor, request, place / f"local-{number}"))
+    against, fast = names.values()
     yield from held_against(
         "executors",
-        {**seconds, f"this process: {size}": local},
+        seconds,
         against,
         metric="speed",
         unit="questions/s",

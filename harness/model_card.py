@@ -95,7 +95,7 @@ def _recipe(weights: Path) -> list[str]:
         positions, those of a context of every second update, as far as the {PROBES} nearest of {CELLS} cells
         hold them. The temperature of their distances is {TEMPERATURE:g} (the paper: 16, for keys much further
         apart), chosen by hand on the held-out episodes."""
-    sweeps = f"""Learning rates were chosen by short trainings (of MemGen {swept_updates("memgen")} updates and
+    sweeps = f"""Learning rates were chosen by short trainings (of MemGen {swept_updates("memgen")} updates,
         of the others {swept_updates("llmlingua2")}, of five contexts each, of both rungs) on training
         episodes that no other training draws, further rates being tried while the best stood at an end; so
         was MLP Memory's λ, by the answers' likelihood. The losses below are of the held-out episodes that

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 from deltamem_eval.errors import UserError
+from deltamem_eval.tasks.embedded import words
 from deltamem_eval.tasks.embedded.episodes import (
     CATEGORY_KINDS,
     KINDS,
@@ -15,6 +16,7 @@ from deltamem_eval.tasks.embedded.episodes import (
     training_row,
 )
 from deltamem_eval.tasks.embedded.tokenizer import build_tokenizer
+from deltamem_eval.tasks.embedded.world import FULL, PLAIN, Style
 from deltamem_eval.tasks.memory_agent_bench.metrics import score
 from deltamem_eval.tasks.memory_agent_bench.rows import check_row
 from hypothesis import given, settings
@@ -40,7 +42,15 @@ def facts(row: dict) -> set[tuple[str, str]]:
             found.add((" ".join(sorted(set(question.split()) & set(evidence[0].split()))), answer))
         if kind == "labels":
             found.add(("utterance", question))
+            found.add(("label of " + intent_of(evidence[0]), answer))
     return found
+
+
+def intent_of(line: str) -> str:
+    """The intent whose words an utterance has two of."""
+    said = set(line.split())
+    (intent,) = [name for name, own in words.TOPIC_WORDS.items() if len(said & set(own)) >= 2]
+    return intent
 
 
 def test_evaluation_shares_no_name_code_or_binding_with_training() -> None:
@@ -50,6 +60,22 @@ def test_evaluation_shares_no_name_code_or_binding_with_training() -> None:
     assert len(trained) > 3000
     assert len(held_out) > 500
     assert not trained & held_out
+
+
+@pytest.mark.parametrize("style", [FULL, PLAIN], ids=["full", "plain"])
+def test_no_rung_of_the_backbone_shares_a_name_code_or_binding_with_evaluation(style: Style) -> None:
+    """Its plainest rung shares utterances, and these alone."""
+    rng = Random("rungs")
+    rows = [
+        make_row(kind, rng, split="train", context_tokens=60, associations=4, style=style)
+        for kind in KINDS
+        for _ in range(400)
+    ]
+    trained = set().union(*map(facts, rows))
+    held_out = set().union(*(facts(row) for seed in range(20) for row in evaluation_rows(seed)))
+    shared = {what for what, _ in trained & held_out}
+    assert shared == ({"utterance"} if style is PLAIN else set())
+    assert any(what.startswith("label of ") for what, _ in trained)
 
 
 @pytest.mark.parametrize("kind", KINDS)
