@@ -13,10 +13,8 @@ def doctor() -> None:
     from deltamem_eval.registry import METHODS, TASKS
 
     lines = [*versions().items(), ("cpu", device_line("cpu"))]
-    gpus = (
-        [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
-    )
-    lines += [(gpu, device_line(gpu)) for gpu in gpus] or [("cuda", "none")]
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    lines += [(f"cuda:{index}", device_line(f"cuda:{index}")) for index in gpus] or [("cuda", "none")]
     folders = sorted(item.name for item in embedded_folder().glob("*") if item.is_dir())
     lines.append(("embedded", ", ".join(folders) or "missing: make embedded"))
     lines += [("broken", row.error) for row in [*METHODS.listing(), *TASKS.listing()] if row.error]

@@ -22,13 +22,8 @@ def shown(terminal: bool, monkeypatch: pytest.MonkeyPatch, quiet: bool = False) 
 
     def console(**given: Any) -> Console:
         assert given.pop("stderr")
-        return Console(
-            file=out,
-            force_terminal=terminal,
-            width=160 if terminal else None,
-            _environ={"TERM": "xterm"},
-            **given,
-        )
+        size = {"force_terminal": terminal, "width": 240 if terminal else 80}
+        return Console(file=out, _environ={"TERM": "xterm"}, **size, **given)
 
     monkeypatch.setattr(display, "Console", console)
     with Display(2, quiet=quiet) as made:

@@ -1,4 +1,4 @@
-"""Every method's prompts are the one prompt builder's: the model reads them, and their hashes are on record."""
+"""Every method's prompts are the one prompt builder's: the model reads them, their hashes are on record."""
 
 from collections.abc import Sequence
 from dataclasses import replace
