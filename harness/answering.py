@@ -7,9 +7,9 @@ run in the process that holds the store or on another machine.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from deltamem_eval.cells import Cell
 from deltamem_eval.deadline import TimeIsUp, limit, too_late
@@ -19,6 +19,8 @@ from deltamem_eval.registry import METHODS
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class CellWork:
         except UserError:
             raise
         except Exception as error:  # a plug-in may raise anything
-            self._failed = failure(error)
+            self._failed = self._failure(error)
 
     def ask(self, source: Episode | None, queries: Sequence[Query]) -> Iterator[Event]:
         """Write one context and answer questions from it, batch by batch.
@@ -215,31 +217,65 @@ class CellWork:
         batch_size: the smallest that was used; what was asked for, where memory held it.
         """
         cell, backbone, method = self.cell, self._backbone, self._method
-        label = cell.method if method is None else method.label(cell.options)
+        notices = list(backbone.notices)
+        backbone.notices.clear()
         setting: dict[str, Any] = {
-            "label": label,
+            "label": cell.method if method is None else _label(cell, notices),
             "overhead": {},
             "batch_size": backbone.batch_size,
             "device": backbone.devices,
-            "notices": list(backbone.notices),
+            "notices": notices,
             **({} if self._timeout is None else {"timeout": self._timeout}),
         }
-        backbone.notices.clear()
         if method is None:
             return setting
-        setting["capacity"] = method.capacity
-        try:
-            added = asdict(method.added(backbone.shape(), cell.options))
-        except Exception as error:  # a plug-in that cannot count itself has answered all the same
-            text = f"{cell.method}: added parameters unknown: {type(error).__name__}: {error}"
-            setting["notices"].append(text)
-            return setting
-        return {**setting, "overhead": {**added, "backbone": backbone.parameters()}}
+
+        def added() -> dict[str, int]:
+            return asdict(method.added(backbone.shape(), cell.options))
+
+        setting["capacity"] = _told(cell, "capacity", lambda: method.capacity, None, notices)
+        if count := _told(cell, "added parameters", added, {}, notices):
+            setting["overhead"] = {**count, "backbone": backbone.parameters()}
+        return setting
 
     def close(self) -> None:
-        """Take the method off the backbone again."""
-        if self._method is not None:
+        """Take the method off the backbone again; one of the backbone's notices says where that failed."""
+        if self._method is None:
+            return
+        try:
             self._method.close()
+        except UserError:
+            raise
+        except Exception as error:  # its answers are as good as any; those that follow may not be
+            self._gpus.check()
+            self._backbone.notices.append(not_taken_off(self.cell.method, error))
+
+
+def not_taken_off(method: str, error: Exception) -> str:
+    """The notice of a method that raised when it was closed."""
+    text = f"{method} could not be taken off the backbone: {type(error).__name__}: {error}"
+    return f"{text}; what it left there may change later answers"
+
+
+def nothing_known(cell: Cell) -> dict[str, Any]:
+    """What `CellWork.effective` would tell, of a cell whose end no method came to."""
+    notices: list[str] = []
+    return {"label": _label(cell, notices), "overhead": {}, "notices": notices}
+
+
+def _label(cell: Cell, notices: list[str]) -> str:
+    """The method's name in tables; the registered one where it cannot tell."""
+    kind = METHODS.load(cell.method)
+    return _told(cell, "label", lambda: kind.label(cell.options), cell.method, notices)
+
+
+def _told(cell: Cell, what: str, ask: Callable[[], T], otherwise: T, notices: list[str]) -> T:
+    """What a method tells of itself; `otherwise`, and a notice, where it raises: its answers stand."""
+    try:
+        return ask()
+    except Exception as error:  # a plug-in may raise anything
+        notices.append(f"{cell.method}: {what} unknown: {type(error).__name__}: {error}")
+        return otherwise
 
 
 def all_alike(queries: Sequence[Query], answer: Answer) -> Answered:

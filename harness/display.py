@@ -96,7 +96,7 @@ class Display(AbstractContextManager["Display"]):
         if not self._live and count and shown.done >= shown.total:
             seconds = time.perf_counter() - shown.began
             line = f"{shown.label}: {shown.done} questions, {seconds:.1f} s, written{shown.speed}"
-            self._console.print(Text(line))
+            self._console.print(Text(line), soft_wrap=True)  # a file has no width
 
     def _show(self, shown: _Shown) -> None:
         """Let the bar stand for that cell."""
@@ -104,4 +104,4 @@ class Display(AbstractContextManager["Display"]):
 
     def notice(self, text: str) -> None:
         """Print a line."""
-        self._console.print(Text(f"note: {text}"))
+        self._console.print(Text(f"note: {text}"), soft_wrap=True)

@@ -205,7 +205,11 @@ class MemoryMethod(ABC):
         return cls.name
 
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
-        """Added parameters as loaded; differs from `overhead` where trained weights chose another size."""
+        """Added parameters as loaded; differs from `overhead` where trained weights chose another size.
+
+        To be counted by a formula from what the weights' own config says: the conformance checks hold it
+        against the tensors.
+        """
         return self.overhead(shape, options)
 
     @property

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, Protocol
 
-from deltamem_eval.answering import Answered, CellWork, Event, Writing, Wrote, all_alike
+from deltamem_eval.answering import Answered, CellWork, Event, Writing, Wrote, all_alike, nothing_known
 from deltamem_eval.aside import Aside
 from deltamem_eval.cells import Cell
 from deltamem_eval.controls import donors
+from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Answer, Episode, Query, Task
 from deltamem_eval.provenance import device_line, versions
 from deltamem_eval.registry import METHODS, OURS
@@ -85,12 +86,20 @@ def _foreign(package: str) -> dict[str, str]:
 
 
 def trained_parts(cell: Cell) -> dict[str, Any]:
-    """Of a cell's identity, what its method's trained files decide. Raises UserError for files not there."""
+    """Of a cell's identity, what its method's trained files decide; `broken`, what a plug-in raised instead.
+
+    Raises UserError for files not there.
+    """
     kind = METHODS.load(cell.method)
-    return {
-        "adapter": None if cell.adapter is None else kind.adapter_hash(cell.adapter),
-        "parts": kind.parts(cell.options),
-    }
+    try:
+        return {
+            "adapter": None if cell.adapter is None else kind.adapter_hash(cell.adapter),
+            "parts": kind.parts(cell.options),
+        }
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in may raise anything; its cells record it
+        return {"adapter": None, "parts": {}, "broken": f"{type(error).__name__}: {error}"}
 
 
 def _prompt_version() -> int:
@@ -155,6 +164,13 @@ class CellRun:
         answer = Answer("", 0, 0, status="failed", error=reason)
         self._store(episode, all_alike(self.waiting(episode), answer), device)
 
+    def fail_all(self, reason: str) -> None:
+        """Store a failure for each open question, and the cell's end."""
+        for episode in self.episodes:
+            if self.waiting(episode):
+                self.fail(episode, reason, "")
+        self.finish(nothing_known(self.cell))
+
     def note(self, texts: Sequence[str]) -> None:
         """Show notices, each once, and keep them for the cell's end."""
         for text in texts:
@@ -184,7 +200,8 @@ def open_cell(
 ) -> CellRun | None:
     """The cell with its contexts stored, ready to be asked; None where it is finished.
 
-    timeout: as `CellWork`'s; what ran out of less time is asked again.
+    timeout: as `CellWork`'s; what ran out of less time is asked again. A cell whose trained files its method
+    cannot tell (`trained_parts`) is finished here: all its questions fail.
     """
     place = store.cell(identity)
     again = reopen(place, timeout)
@@ -194,6 +211,9 @@ def open_cell(
     run = CellRun(cell, task, episodes, place, progress)
     if again:
         run.note([_asked_again(cell, again, timeout)])
+    if "broken" in identity:
+        run.fail_all(identity["broken"])
+        return None
     return run
 
 
@@ -232,6 +252,7 @@ def run_cell(
             effective = work.effective()
     finally:
         work.close()
+    run.note(backbone.notices)  # of closing; they stay, since what was left concerns the next cell too
     run.finish(effective)
 
 

@@ -242,19 +242,35 @@ def try_out(cells: Iterable[Cell], queries: Iterable[Query], backbone: Backbone)
 
     Raises UserError for a method that does not fit the backbone and for a question too long for it.
     """
-    from deltamem_eval.answering import make_method
     from deltamem_eval.methods.prompt import PromptBuilder
 
     tried = set()
     for cell in cells:
         if (cell.method, cell.window) not in tried:
             tried.add((cell.method, cell.window))
-            try:
-                make_method(cell, backbone).close()
-            except UserError:
-                raise
-            except Exception as error:  # a plug-in may raise anything; its cells will record it
-                backbone.notices.append(f"{cell.method} cannot be made: {type(error).__name__}: {error}")
+            _make_once(cell, backbone)
     prompts = PromptBuilder(backbone)
     for query in queries:
         prompts.room(query)
+
+
+def _make_once(cell: Cell, backbone: Backbone) -> None:
+    """Make a cell's method and take it off again; what a plug-in raises becomes a notice of the backbone's.
+
+    Raises UserError where the method does not fit the backbone.
+    """
+    from deltamem_eval.answering import make_method, not_taken_off
+
+    try:
+        method = make_method(cell, backbone)
+    except UserError:
+        raise
+    except Exception as error:  # a plug-in may raise anything; its cells will record it
+        backbone.notices.append(f"{cell.method} cannot be made: {type(error).__name__}: {error}")
+        return
+    try:
+        method.close()
+    except UserError:
+        raise
+    except Exception as error:
+        backbone.notices.append(not_taken_off(cell.method, error))

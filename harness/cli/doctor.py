@@ -12,16 +12,12 @@ def doctor() -> None:
     from deltamem_eval.provenance import device_line, versions
     from deltamem_eval.registry import METHODS, TASKS
 
-    for package, version in versions().items():
-        typer.echo(f"{package:<16}{version}")
-    typer.echo(f"cpu             {device_line('cpu')}")
-    if torch.cuda.is_available():
-        for index in range(torch.cuda.device_count()):
-            typer.echo(f"cuda:{index}          {device_line(f'cuda:{index}')}")
-    else:
-        typer.echo("cuda            none")
+    lines = [*versions().items(), ("cpu", device_line("cpu"))]
+    gpus = range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    lines += [(f"cuda:{index}", device_line(f"cuda:{index}")) for index in gpus] or [("cuda", "none")]
     folders = sorted(item.name for item in embedded_folder().glob("*") if item.is_dir())
-    typer.echo(f"embedded        {', '.join(folders) or 'missing: make embedded'}")
-    for row in [*METHODS.listing(), *TASKS.listing()]:
-        if row.error:
-            typer.echo(f"broken          {row.error}")
+    lines.append(("embedded", ", ".join(folders) or "missing: make embedded"))
+    lines += [("broken", row.error) for row in [*METHODS.listing(), *TASKS.listing()] if row.error]
+    width = max(len(name) for name, _ in lines) + 1
+    for name, text in lines:
+        typer.echo(f"{name:<{width}}{text}")

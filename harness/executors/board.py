@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+from deltamem_eval.answering import nothing_known
 from deltamem_eval.executors.worker import Shard
 from deltamem_eval.interface import Episode
-from deltamem_eval.registry import METHODS
 from deltamem_eval.runner import CellRun
 
 TRIES = 3  # workers that a shard may be lost with before its questions fail
@@ -88,10 +88,4 @@ class Board:
         if self._left[id(run)] == 0:
             del self._left[id(run)]
             known = self._effective.pop(id(run), {})
-            run.finish(known or _nothing_known(run))
-
-
-def _nothing_known(run: CellRun) -> dict[str, Any]:
-    """What `CellWork.effective` would tell, of a cell no worker came to the end of."""
-    label = METHODS.load(run.cell.method).label(run.cell.options)
-    return {"label": label, "overhead": {}, "notices": []}
+            run.finish(known or nothing_known(run.cell))

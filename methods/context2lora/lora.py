@@ -15,6 +15,15 @@ if TYPE_CHECKING:
 
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
+_NOT_PLAIN = (  # fields of a peft config that give some modules other parameters than the rest
+    "rank_pattern",
+    "layers_to_transform",
+    "layer_replication",
+    "exclude_modules",
+    "target_parameters",
+    "use_dora",
+    "lora_bias",
+)
 _NEEDS = "context2lora and memgen need peft: pip install 'deltamem-eval[lora]'"
 
 
@@ -73,6 +82,15 @@ class Lora:
         """The parameters of the adapters of that name, or of all."""
         mark = "." if name is None else f".{name}."
         return [tensor for path, tensor in self._peft.named_parameters() if "lora_" in path and mark in path]
+
+    def count(self, shape: ModelShape) -> int:
+        """Parameters of the first adapters, by `lora_parameters` from the config that was loaded. Of adapters
+        that it has no formula for (`_plain`) the tensors are counted.
+        """
+        config = next(iter(self._peft.peft_config.values()))
+        if not _plain(config, shape):
+            return sum(tensor.numel() for tensor in self.parameters())
+        return lora_parameters(shape, config.r, tuple(sorted(config.target_modules)))
 
     def state(self) -> dict[str, Tensor]:
         """The adapters' weights by name, detached."""
@@ -151,7 +169,13 @@ def check_targets(model: Any, targets: tuple[str, ...]) -> None:
 
 def lora_parameters(shape: ModelShape, rank: int, targets: tuple[str, ...]) -> int:
     """Parameters of rank-r adapters: r·(in + out) for each target, in every layer."""
-    sizes = {
+    sizes = _sizes(shape)
+    return shape.layers * rank * sum(sum(sizes[target]) for target in targets)
+
+
+def _sizes(shape: ModelShape) -> dict[str, tuple[int, int]]:
+    """Inputs and outputs of a layer's projections, by name."""
+    return {
         "q_proj": (shape.hidden, shape.q_out),
         "k_proj": (shape.hidden, shape.kv_out),
         "v_proj": (shape.hidden, shape.kv_out),
@@ -160,4 +184,13 @@ def lora_parameters(shape: ModelShape, rank: int, targets: tuple[str, ...]) -> i
         "up_proj": (shape.hidden, shape.intermediate),
         "down_proj": (shape.intermediate, shape.hidden),
     }
-    return shape.layers * rank * sum(sum(sizes[target]) for target in targets)
+
+
+def _plain(config: Any, shape: ModelShape) -> bool:
+    """Whether a peft config gives every layer's projections of some names adapters of one rank, nothing else:
+    no pattern in place of names, no other modules, no choice of layers, ranks or kinds.
+    """
+    names = config.target_modules
+    if isinstance(names, str) or not set(names or ()) <= _sizes(shape).keys():
+        return False
+    return not any(getattr(config, name, None) for name in _NOT_PLAIN)

@@ -214,8 +214,8 @@ class Context2Lora(MemoryMethod):
         return Overhead(trainable=count, stored=count)
 
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
-        """Parameters of the adapter that is on the backbone."""
-        count = sum(tensor.numel() for tensor in self._lora.parameters())
+        """Parameters of the adapter that is on the backbone, by its own rank and targets."""
+        count: int = self._lora.count(shape)
         return Overhead(trainable=count, stored=count)
 
     def trained_tensors(self) -> Iterable[Tensor]:

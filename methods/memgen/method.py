@@ -136,8 +136,10 @@ class MemGen(Vanilla):
         return Overhead(trainable=count, stored=count)
 
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
-        """Parameters of the parts that were loaded."""
-        count = sum(tensor.numel() for tensor in self._parts.state().values())
+        """Parameters of the parts that were loaded, by their own config."""
+        from deltamem_eval.methods.memgen.config import parameter_count
+
+        count = parameter_count(shape, self._parts.config)
         return Overhead(trainable=count, stored=count)
 
     def trained_tensors(self) -> Iterable[Tensor]:

@@ -70,8 +70,11 @@ class MlpMemoryMethod(Vanilla):
         return Overhead(trainable=count, stored=count)
 
     def added(self, shape: ModelShape, options: Mapping[str, Any]) -> Overhead:
-        """Parameters of the network that was loaded."""
-        count = sum(tensor.numel() for tensor in self._memory.parameters())
+        """Parameters of the network that was loaded, by the sizes in its own config."""
+        from deltamem_eval.methods.mlp_memory.config import parameter_count
+
+        own = self._memory.config
+        count = parameter_count(own.hidden, own.intermediate, own.blocks, own.vocab)
         return Overhead(trainable=count, stored=count)
 
     def trained_tensors(self) -> Iterable[Tensor]:

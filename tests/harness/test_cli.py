@@ -2,17 +2,23 @@
 
 import json
 import os
+import platform
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, save_adapter
-from tiny import tiny_backbone
+from deltamem_eval.trainers import TRAINERS
+from tiny import tiny_backbone, tiny_config
+from transformers import AutoModelForCausalLM
 
 from stored import stored_samples
 
@@ -40,18 +46,25 @@ def rows(count: int = 3, questions: int = 4) -> list[dict]:
     ]
 
 
+def narrow_model() -> Any:
+    """The tiny model, but of width 32."""
+    config = tiny_config("qwen3", max_position_embeddings=64)
+    config.hidden_size = 32
+    return AutoModelForCausalLM.from_config(config)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, two adapters and a file of rows."""
+    """A folder with a model, its adapter, one of a narrower model, and a file of rows."""
     root = tmp_path_factory.mktemp("cli")
     backbone = tiny_backbone(positions=1024)
     backbone.model.save_pretrained(root / "model")
     backbone.tokenizer.save_pretrained(root / "model")
-    for name, config in (("adapter", DeltaMemConfig()), ("wide", DeltaMemConfig(rank=4))):
+    for name, model in (("adapter", backbone.model), ("narrow", narrow_model())):
         torch.manual_seed(0)
-        attach(backbone.model, config)
-        save_adapter(backbone.model, root / name)
-        detach(backbone.model)
+        attach(model, DeltaMemConfig())
+        save_adapter(model, root / name)
+        detach(model)
     (root / "rows.json").write_text(json.dumps(rows()))
     return root
 
@@ -128,7 +141,7 @@ BAD = {
     "unknown model": (["--method", "vanilla", "--model", "no/such-model"], "cannot load model"),
     "adapter for another shape": (
         ["--method", "token-write", "--adapter", "misfit"],
-        "self_attn.memory_q_proj is",
+        "model.layers.0.self_attn.memory_q_proj is [8, 32] there, [8, 48] in this model",
     ),
     "adapter with an archived option": (
         ["--method", "token-write", "--adapter", "archived"],
@@ -160,14 +173,14 @@ BAD = {
 def bad(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Everything that is wrong, each thing in its own file."""
     root = tmp_path_factory.mktemp("bad")
-    for name in ("archived", "bare", "corrupt", "misfit"):
+    for name in ("archived", "bare", "corrupt"):
         shutil.copytree(place / "adapter", root / name)
+    shutil.copytree(place / "narrow", root / "misfit")
     config = json.loads((place / "adapter" / "delta_mem_config.json").read_text())
     (root / "archived" / "delta_mem_config.json").write_text(json.dumps({**config, "slot_read_top_k": 2}))
     (root / "bare" / "delta_mem_adapter.pt").unlink()
     weights = root / "corrupt" / "delta_mem_adapter.pt"
     weights.write_bytes(weights.read_bytes()[:2000])
-    shutil.copy(place / "wide" / "delta_mem_adapter.pt", root / "misfit")
     broken = {"lacking": rows(), "unequal": rows(), "empty": rows(), "long": rows()}
     del broken["lacking"][1]["answers"]
     broken["unequal"][0]["answers"].pop()
@@ -210,9 +223,46 @@ def test_a_folder_made_by_other_settings_is_refused(place: Path, tmp_path: Path)
         "--quiet",
     ]
     assert cli(*base, "--window", 8, "--no-controls", "--out", tmp_path / "run", cwd=tmp_path).returncode == 0
+    before = contents(tmp_path / "run")
     done = cli(*base, "--window", 9, "--no-controls", "--out", tmp_path / "run", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "windows" in done.stderr
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "(windows differ: windows was [8], is [9]): choose another --out" in done.stderr
+    assert contents(tmp_path / "run") == before
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    """Every file's bytes."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+def test_without_a_terminal_progress_is_a_plain_line_a_cell(place: Path, tmp_path: Path) -> None:
+    arguments = [item for item in job(place, "--method", "vanilla,token-write") if item != "--quiet"]
+    done = cli(*arguments, "--out", tmp_path / "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert all(letter == "\n" or letter.isprintable() for letter in done.stderr)
+    names = ("vanilla", "vanilla [wrong-memory]", "token-write", "token-write [wrong-memory]")
+    cells = ["vanilla [closed-book], window 0", "vanilla [full-context], window all"]
+    cells += [f"{name}, window 40" for name in names]
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(cells), done.stderr
+    for number, (line, cell) in enumerate(zip(lines, cells, strict=True), 1):
+        start = re.escape(f"{number}/6 {cell}, seed 0: 12 questions, ")
+        assert re.fullmatch(start + r"\d+\.\d s, written at [\d,]+ tokens/s", line), line
+
+
+def test_doctor_tells_versions_devices_and_the_embedded_models(tmp_path: Path) -> None:
+    done = cli("doctor", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
+    assert told["python"] == platform.python_version()
+    for package in ("deltamem-eval", "torch", "transformers"):
+        assert told[package] == version(package)
+    assert told["cpu"].startswith("CPU ")
+    assert told["cpu"].endswith(f"torch {torch.__version__}")
+    assert ("cuda:0" in told) == torch.cuda.is_available()
+    assert (told.get("cuda") == "none") != torch.cuda.is_available()
+    assert {"backbone", "llmlingua2", *TRAINERS} <= set(told["embedded"].split(", "))
+    assert "broken" not in told
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["list", "methods"], ["list", "tasks", "--json"]])

@@ -20,16 +20,17 @@ from deltamem_eval.store import RunStore, read_cells, read_run
 from deltamem_eval.tasks.memory_agent_bench.task import RowsTask
 from tiny import tiny_backbone
 
+from raising import breaking, register
 from stored import assert_published
 
-STAGES = ("__init__", "reset", "write", "snapshot", "restore", "answer", "footprint", "added")
-
-
-def breaking(stage: str) -> type[Vanilla]:
-    def raises(*_: Any, **__: Any) -> Any:
-        raise ZeroDivisionError("no room")
-
-    return type("Toy", (Vanilla,), {"name": "toy", stage: raises})
+STAGES = ("__init__", "reset", "write", "snapshot", "restore", "answer", "footprint", "parts", "adapter_hash")
+TOLD = {  # stages after which the answers are as good as any, and the notice
+    "added": "toy: added parameters unknown: ZeroDivisionError: no room",
+    "capacity": "toy: capacity unknown: ZeroDivisionError: no room",
+    "label": "toy: label unknown: ZeroDivisionError: no room",
+    "close": "toy could not be taken off the backbone: ZeroDivisionError: no room; what it left there may "
+    "change later answers",
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,13 +49,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def asked(place: Path, rows: Path, methods: tuple[str, ...], limit: int | None = None) -> Request:
+def asked(
+    place: Path, rows: Path, methods: tuple[str, ...], limit: int | None = None, adapter: str | None = None
+) -> Request:
     return Request(
         methods=methods,
         model=str(place / "model"),
         rows=str(rows),
         windows=(20,),
         limit=limit,
+        adapter=adapter,
         controls=False,
         device="cpu",
     )
@@ -65,26 +69,57 @@ def run(request: Request, out: Path) -> None:
         execute(check(request), out, display)
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, toy = METHODS.load, breaking(stage)
-    monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
-    request = asked(place, place / "rows.json", ("toy", "vanilla"))
-    run(request, tmp_path / "run")
-    assert_published(tmp_path / "run", "run", "cell", "sample")
-    table = summary_table([tmp_path / "run"])
+def beside_vanilla(
+    toy: type[Vanilla], place: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[Any, dict[str, Any]]:
+    """The table's rows by method, of a run of the toy and vanilla, which is as good as without the toy."""
+    register(toy, monkeypatch)
+    request = asked(
+        place, place / "rows.json", ("toy", "vanilla"), adapter=str(place) if toy.trained else None
+    )
+    run(request, out)
+    assert_published(out, "run", "cell", "sample")
+    table = summary_table([out])
     keys = [column.key for column in table.columns]
     rows = {row[0].value: dict(zip(keys, row, strict=True)) for row in table.rows}
     assert rows["vanilla"]["not_ok"].value == "0"
     assert rows["vanilla"]["accuracy"].n == rows["toy"]["accuracy"].n == 2
-    if stage == "added":  # its answers are as good as any; what it adds is unknown
-        assert rows["toy"]["not_ok"].value == "0"
-        assert rows["toy"]["added_parameters"].value is None
-        return
+    before = {file: file.read_bytes() for file in out.rglob("*.json*")}
+    run(request, out)  # nothing is left to do
+    assert {file: file.read_bytes() for file in out.rglob("*.json*")} == before
+    return rows
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_it_fails_alone(stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = beside_vanilla(breaking(stage), place, tmp_path / "run", monkeypatch)
     assert rows["toy"]["not_ok"].value == "2 failed"
     assert rows["toy"]["accuracy"].value == 0.0
     lines = [json.loads(line) for file in (tmp_path / "run").rglob("samples.jsonl") for line in file.open()]
     assert {line["error"] for line in lines} == {None, "ZeroDivisionError: no room"}
+
+
+@pytest.mark.parametrize("stage", TOLD)
+def test_what_it_cannot_tell_of_itself_is_a_notice(
+    stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = beside_vanilla(breaking(stage), place, tmp_path / "run", monkeypatch)
+    assert rows["toy"]["not_ok"].value == "0"
+    assert (rows["toy"]["added_parameters"].value is None) == (stage == "added")
+    notices = {
+        record.identity["method"]: record.effective["notices"] for record, _ in read_cells(tmp_path / "run")
+    }
+    assert notices["toy"] == [TOLD[stage]]
+    assert notices["vanilla"] == ([TOLD[stage]] if stage == "close" else [])  # which it may have changed
+
+
+@pytest.mark.parametrize("stage", ["parts", "adapter_hash", "close"])
+def test_a_user_s_mistake_ends_the_run_in_a_line(
+    stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy = breaking(stage, UserError("no weights in it"))
+    with pytest.raises(UserError, match="no weights in it"):
+        beside_vanilla(toy, place, tmp_path / "run", monkeypatch)
 
 
 def test_a_score_that_raises_fails_its_question_alone(
@@ -168,11 +203,11 @@ def test_one_question_that_fails_leaves_its_batch_alone(
     assert all(sample.memory_bytes for sample in samples)
 
 
+@pytest.mark.parametrize("stage", ["__init__", "answer"])
 def test_a_lost_device_ends_the_run_and_the_same_command_goes_on(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stage: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    toy, real = breaking("answer"), METHODS.load
-    monkeypatch.setattr(METHODS, "load", lambda name: toy if name == "toy" else real(name))
+    register(breaking(stage), monkeypatch)
 
     def gone(_: Gpus) -> None:
         raise DeviceLostError("cuda:0 answers no more")

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from deltamem_eval.interface import Chunk, MethodSettings, Query
+from deltamem_eval.methods import bm25_rag
 from deltamem_eval.methods.bm25_rag import Bm25Rag
 from deltamem_eval.methods.memorybank.method import MemoryBank
 from deltamem_eval.methods.passages import fitting, passages_of
@@ -98,3 +99,49 @@ def test_a_passage_lies_in_one_session_and_tells_its_date() -> None:
     for index in range(9):
         plain.write(Chunk(f"Ann: gate {index} is shut, they say\n", index))
     assert "Conversation" not in "".join(plain._texts)
+
+
+NESTED = (
+    "the gate stands by the old mill\n",
+    "amber birch cedar stand by the mill\n",
+    "dune lies by the mill\n",
+    "the road runs by the old mill\n",
+    "amber birch trees stand by the mill\n",
+    "the well lies by the old mill\n",
+    "amber trees stand by the old mill\n",
+    "dune grass grows along the long road by the mill\n",
+    "the barn stands by the old mill\n",
+)
+
+
+def nested() -> Bm25Rag:
+    """Each line a passage of its own."""
+    method = bm25(60, passage_tokens=1)
+    for index, line in enumerate(NESTED):
+        method.write(Chunk(line, index))
+    return method
+
+
+@pytest.mark.parametrize(
+    ("question", "best"),
+    [
+        ("amber birch cedar", [1, 4, 6]),  # more of the words, and rarer ones
+        ("dune", [2, 7]),  # the shorter passage
+        ("grass", [7]),
+        ("nothing of it", []),
+    ],
+)
+def test_many_passages_are_ranked_by_bm25s_as_few_are(
+    question: str, best: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = nested()
+    shown = asked(few, question)
+    monkeypatch.setattr(bm25_rag, "_LARGE", 3)
+    many = nested()
+    assert asked(many, question) == shown
+    assert all(NESTED[index] in shown for index in best[:1])
+    indices = [method._settle() for method in (few, many)]
+    assert [(made._okapi is None, made._sparse is None) for made in indices] == [(False, True), (True, False)]
+    rest = [index for index in range(len(NESTED))[::-1] if index not in best]
+    for made in indices:
+        assert made.rank(question.split()) == best + rest

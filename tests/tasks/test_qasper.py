@@ -4,10 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+from deltamem_eval.cli.main import app
 from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.builders.common import read_json
-from deltamem_eval.tasks.memory_agent_bench.rows import check_row
+from deltamem_eval.tasks.memory_agent_bench.rows import check_row, load_rows
 from deltamem_eval.tasks.qasper import rows_from_qasper
+from typer.testing import CliRunner
 
 
 def answer(**given: object) -> dict:
@@ -48,6 +50,18 @@ def test_answers_of_every_kind(tmp_path: Path) -> None:
     assert row["questions"] == ["q0?", "q1?"]
     assert row["answers"] == [["Yes", "No"], ["a b, c", "free"]]
     assert row["metadata"]["qa_pair_ids"] == ["p1_id0", "p1_id1"]
+
+
+def test_the_command_writes_rows_to_train_on(tmp_path: Path) -> None:
+    papers = {
+        "p1": paper([answer(yes_no=True)], [answer(free_form_answer="café")]),
+        "p2": paper([answer(extractive_spans=["a b"])], [answer(unanswerable=True)]),
+    }
+    file, out = write(tmp_path, papers), tmp_path / "rows.jsonl"
+    done = CliRunner().invoke(app, ["convert-qasper", str(file), "--out", str(out)])
+    assert (done.exit_code, done.stdout) == (0, f"2 episodes, 3 questions in {out}\n")
+    assert load_rows(out) == rows_from_qasper(file)
+    assert "café" in out.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

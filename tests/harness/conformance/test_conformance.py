@@ -3,8 +3,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from deltamem_eval.conformance import MethodChecks, Subject
 from deltamem_eval.conformance.checks import CHECKS, BrokenError
 from deltamem_eval.interface import MemoryMethod
@@ -12,6 +14,7 @@ from deltamem_eval.registry import METHODS
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
 from deltamem_eval.trainers import TRAINERS
 from tiny import tiny_backbone
+from torch import nn
 
 HERE = str(Path(__file__).parent)
 sys.path.insert(0, HERE)
@@ -109,6 +112,35 @@ def test_our_methods_keep_every_promise(name: str, model: str, trained: Path) ->
             if type(error).__name__ != "NotApplicableError":
                 raise AssertionError(f"{name}: {check}: {error}") from error
             assert METHODS.load(name).always_on
+
+
+def _enlarge(method: Any) -> None:
+    """Give the module that a method loaded parameters more than its config says."""
+    if method.name == "mlp-memory":
+        method._memory.head.bias = nn.Parameter(torch.zeros(258))
+    elif method.name == "memgen":
+        method._parts.weaving.more = nn.Parameter(torch.zeros(7))
+    else:
+        model = method._backbone.model
+        (*_, last) = (module for path, module in model.named_modules() if path.endswith("lora_A.default"))
+        last.weight = nn.Parameter(torch.zeros(9, last.weight.shape[1]))
+
+
+@pytest.mark.parametrize("name", ["mlp-memory", "memgen", "context2lora"])
+def test_a_module_of_other_sizes_than_its_config_s_is_not_what_is_declared(
+    name: str, model: str, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject, real = Subject(name, model, str(trained / name)), Subject.make
+    CHECKS["overhead-is-true"](subject)
+
+    def make(self: Subject, window: int | None = None, seed: int = 0) -> MemoryMethod:
+        method = real(self, window, seed)
+        _enlarge(method)
+        return method
+
+    monkeypatch.setattr(Subject, "make", make)
+    with pytest.raises(BrokenError, match=r"it declares .* stored parameters and loaded"):
+        CHECKS["overhead-is-true"](subject)
 
 
 class TestGoodToyByMixIn(MethodChecks):

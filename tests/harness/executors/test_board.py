@@ -22,7 +22,13 @@ from deltamem_eval.store import RunStore, read_run
 from deltamem_eval.tokens import Counter
 from runs_alike import asked_again, cut_off, ends, prompts, run_here, run_out_of_time, small
 
+from raising import breaking, register
 from stored import stored_samples
+
+NOT_CLOSED = (
+    "could not be taken off the backbone: ZeroDivisionError: no room; what it left there may change later "
+    "answers"
+)
 
 
 def started(request: Request, folder: Path, *paths: str) -> tuple[Worker, Facts]:
@@ -92,6 +98,27 @@ def test_shards_of_any_workers_in_any_order_make_the_same_run(seed: int, whole: 
     made, wanted = ends(tmp_path / "run"), ends(whole)
     for end in (*made.values(), *wanted.values()):
         del end["effective"]["batch_size"]
+    assert made == wanted
+
+
+@pytest.mark.parametrize("stage", ["answer", "parts", "label", "capacity", "close"])
+def test_a_plug_in_that_raises_does_to_workers_what_it_does_here(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(breaking(stage), monkeypatch)
+    request = small(methods=("toy", "vanilla"), controls=False)
+    worker, facts = started(request, tmp_path)
+    job = make_job(request, make_task(request), Counter(request.model, facts.positions))
+    assert worker.trained(job.cells) == trained_by_method(job.cells)
+    store = RunStore.open(tmp_path / "run", request.record(), {})
+    through(job, facts, store, [worker], random.Random(0))
+    store.close()
+    run_here(request, tmp_path / "here")
+    assert stored_samples(tmp_path / "run") == stored_samples(tmp_path / "here")
+    made, wanted = ends(tmp_path / "run"), ends(tmp_path / "here")
+    if stage == "close":  # a worker closes a method when another cell comes, which alone is told of it
+        (toy,) = (end for end in made.values() if end["identity"]["method"] == "toy")
+        toy["effective"]["notices"] = [f"toy {NOT_CLOSED}"]
     assert made == wanted
 
 

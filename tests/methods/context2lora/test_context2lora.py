@@ -59,7 +59,7 @@ def test_labels_are_learnt_by_the_adapter_alone_and_nothing_stays_behind() -> No
     answers = method.answer([asked(f"word{index} label:") for index in range(3)])
     assert [answer.text for answer in answers] == ["4", "5", "6"]
     assert all(answer.visible is None for answer in answers)
-    assert method.footprint().weights == 4 * method.added(QWEN3_4B, {}).trainable
+    assert method.footprint().weights == 4 * method.added(tiny_backbone().shape(), {}).trainable
     other = method.snapshot()
     method.reset()
     method.write(Chunk("word0 label: 9\n", 0))
@@ -165,3 +165,24 @@ def test_static_adapters_load_and_misfits_are_refused(tmp_path: Path) -> None:
 def test_options_that_would_fail_at_every_context_are_refused_at_once(options: dict, words: str) -> None:
     with pytest.raises(UserError, match=words):
         Context2Lora(tiny_backbone(), MethodSettings(0, options={"mode": "per-context", **options}))
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"target_modules": ["q_proj", "down_proj"]},
+        {"target_modules": ["q_proj", "k_proj"], "rank_pattern": {"q_proj": 2}},
+        {"target_modules": ["v_proj"], "layers_to_transform": [0, 2]},
+        {"target_modules": r".*layers\.1\..*\.(up|gate)_proj"},
+        {"target_modules": ["o_proj"], "use_dora": True},
+    ],
+)
+def test_any_adapter_of_peft_s_is_counted_as_loaded(own: dict, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    made = peft.get_peft_model(tiny_backbone().model, peft.LoraConfig(r=3, task_type="CAUSAL_LM", **own))
+    made.save_pretrained(str(tmp_path))
+    backbone = tiny_backbone()
+    method = Context2Lora(backbone, MethodSettings(0, adapter=str(tmp_path)))
+    loaded = sum(tensor.numel() for tensor in method.trained_tensors())
+    assert method.added(backbone.shape(), {}).stored == loaded > 0
+    method.close()
