@@ -65,8 +65,8 @@ class RunRecord(BaseModel):
     """`run.json`: what was asked, and with what; executions: every stretch of work that went into it.
 
     device, versions and the like are those of the first. code: hash of the package's .py files; commit: of
-    the repository they are in or were installed from, None where that is not known; dirty: whether they
-    differ from it. Runs without `code` have the commit of the folder the command was given in.
+    the repository they are in or were installed from, None where that is not known (see `provenance`); dirty:
+    whether they differ from it. Runs without `code` have the commit of the folder the command was given in.
     """
 
     model_config = ConfigDict(extra="allow")
