@@ -4,6 +4,9 @@ BIN := $(VENV)/bin
 DEVICE ?= cpu
 STAMP := $(VENV)/.installed
 SOURCES := $(shell find harness methods tasks reports results/__init__.py results/paper.csv -name '*.py' -o -name '*.json' -o -name '*yaml' -o -name '*.safetensors' -o -name paper.csv -o -name '*.css' -o -name '*.js' -o -name '*.jinja' -o -name '*.mplstyle' 2>/dev/null)
+# The commit of what is installed here, for runs to tell; empty outside a repository.
+CODE := harness methods tasks reports results/__init__.py results/paper.csv pyproject.toml
+COMMIT = $(shell git rev-parse --verify --quiet HEAD 2>/dev/null | tr -d '\n'; git status --porcelain -- $(CODE) 2>/dev/null | grep -q . && printf %s -dirty)
 
 .PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress cpu-profile gpu-profile estimate gpu-scan gpu-decode clean
 
@@ -52,6 +55,7 @@ TABLE := runs/embedded
 DRAWN := runs/embedded-report
 TEN := vanilla,bm25-rag,llmlingua2,memorybank,memgen,context2lora,mlp-memory,token-write,sequence-write,multi-write
 results: export OMP_NUM_THREADS := 1
+results cpu-profile gpu-profile estimate: export DELTAMEM_EVAL_COMMIT = $(COMMIT)
 results: $(STAMP)
 	rm -rf $(TABLE)
 	$(BIN)/deltamem-eval run --method $(TEN) --window 0,64,256 --seeds 0,1,2 --option summaries=none --out $(TABLE)

@@ -45,7 +45,8 @@ class Answered:
     queries: their ids, in the answers' order. seconds: of one answer, the batch's time shared out;
     decode_seconds: of these, what came after the first token, None where nothing did or the method does not
     decode through the backbone. held: bytes held for the context, by kind. peaks: the most bytes handed out
-    on the GPUs by phase, `write` and `answer`.
+    on the GPUs by phase, `write` and `answer`. written_tokens: of the context that was written, counted chunk
+    by chunk as windows count them; None where none was.
     """
 
     queries: tuple[str, ...]
@@ -55,6 +56,7 @@ class Answered:
     held: dict[str, int] | None = None
     decode_seconds: float | None = None
     peaks: dict[str, int] = field(default_factory=dict)
+    written_tokens: int | None = None
 
 
 Event = Writing | Wrote | Answered
@@ -113,6 +115,7 @@ class CellWork:
         try:
             self._backbone.announce(texts, source.context, wait=True)  # so that no write's time holds it
             tokens = self._backbone.length(source.context)
+            whole = sum(len(self._backbone.encode(text)) for text in texts)
         except UserError:
             raise
         except Exception as error:  # a tokenizer may choke on a text
@@ -130,7 +133,8 @@ class CellWork:
         size = max(self._backbone.batch_size, 1)
         for start in range(0, len(queries), size):
             answered = self._answered(method, snapshot, queries[start : start + size])
-            yield replace(answered, write_seconds=write_seconds, peaks={**peak, **answered.peaks})
+            peaks = {**peak, **answered.peaks}
+            yield replace(answered, write_seconds=write_seconds, peaks=peaks, written_tokens=whole)
 
     def _written(self, method: MemoryMethod, source: Episode) -> Snapshot | Answer:
         """The memory once the context is written, or the failure that every question gets instead."""

@@ -1,9 +1,17 @@
-"""What a run was made with: versions, device, code, command."""
+"""What a run was made with: versions, device, code, command.
+
+The commit is that of the repository the code runs in, or else the one pip noted. An installation from a
+folder, such as that of `make`, has neither: there the environment variable DELTAMEM_EVAL_COMMIT may tell it,
+a commit's hash, with `-dirty` after it where the tree it was installed from differed. `make results` and the
+profiles' targets do. `code`, the hash of the files themselves, is not taken from it.
+"""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,8 +21,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json, sha256_of
 
+COMMIT = "DELTAMEM_EVAL_COMMIT"
+_TOLD = re.compile(r"([0-9a-f]{7,64})(-dirty)?")
 _PACKAGE = "deltamem-eval"
 _ROOMS = ("methods", "tasks", "reports", "results")  # beside the rest in a checkout, within it once installed
 _PACKAGES = (
@@ -56,13 +67,16 @@ def code_facts(folders: Mapping[str, Path] | None = None) -> dict[str, Any]:
 
     code: hash of the package's own .py files, the same for a checkout and for what is installed from it.
     commit: of the repository that holds these very files, where they run in place (an editable installation);
-    else the one that pip noted when it installed from a repository; else None. dirty: whether the package's
-    folders differ from the commit; None where the repository is not at hand.
+    else the one that pip noted when it installed from a repository; else the one that the environment tells;
+    else None. dirty: whether the package's folders differ from the commit; None where that is not known.
+    Raises UserError where the environment tells what is no commit.
     """
     folders = code_folders() if folders is None else folders
     commit, dirty = _checked_out(folders)
     if commit is None:
         commit = _recorded_commit(folders[""])
+    if commit is None:
+        commit, dirty = _told_commit()
     return {"commit": commit, "dirty": dirty, "code": hash_code(folders)}
 
 
@@ -135,6 +149,19 @@ def _recorded_commit(home: Path) -> str | None:
     except (ValueError, KeyError, TypeError):
         return None
     return str(commit)
+
+
+def _told_commit() -> tuple[str | None, bool | None]:
+    """Commit and dirty flag that the environment tells; None for both where it tells nothing."""
+    told = os.environ.get(COMMIT, "")
+    if not told:
+        return None, None
+    found = _TOLD.fullmatch(told)
+    if found is None:
+        raise UserError(
+            f"{COMMIT} is a commit's hash, with -dirty after it where the tree differs, not {told!r}"
+        )
+    return found[1], found[2] is not None
 
 
 def _git(folder: Path, *arguments: str) -> str | None:

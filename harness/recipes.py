@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
+    from deltamem_eval.methods.memgen.config import Adapters
     from deltamem_eval.methods.mlp_memory.config import Distillation
     from deltamem_eval.methods.training import TrainSettings
     from deltamem_eval.trainers import Trainer
 
-MLP = "mlp-memory"
+MLP, MEMGEN = "mlp-memory", "memgen"
 MOST_SEED = 2**32 - 1  # what every generator takes
 # arXiv 2508.01832: the rate, its warm-up and straight fall, five times through the datastore. Ours is small,
 # and a network that starts from nothing needs more updates than that.
@@ -70,17 +71,42 @@ def distillation_of(method: str, asked: Mapping[str, Any]) -> Distillation:
         raise UserError(f"--temperature must be a number above 0, not {how.temperature}")
     if not 0 <= how.alpha <= 1:
         raise UserError(f"--alpha must lie between 0 and 1, not {how.alpha}")
+    if not 0 < how.depth <= 1:
+        raise UserError(f"--depth must be above 0 and at most 1, the last layer, not {how.depth}")
     return how
 
 
-def trainer_of(method: str, how: Distillation) -> Trainer:
+def adapters_of(method: str, rank: int | None, targets: str | None) -> Adapters:
+    """MemGen's own settings, None for unsaid. targets: names of modules, separated by commas.
+
+    Raises UserError for any of them with another method, for a rank below 1 and for names that are none or
+    stand twice. Whether the backbone has such modules is seen when the adapters are put on.
+    """
+    from deltamem_eval.methods.memgen.config import Adapters
+
+    given: dict[str, Any] = {} if rank is None else {"rank": rank}
+    if targets is not None:
+        given["targets"] = tuple(name.strip() for name in targets.split(","))
+    if given and method != MEMGEN:
+        raise UserError(f"{_flag(next(iter(given)))} is an option of {MEMGEN}, not of {method}")
+    adapters = Adapters(**given)
+    if adapters.rank < 1:
+        raise UserError(f"--rank must be at least 1, not {adapters.rank}")
+    if not all(adapters.targets) or len(set(adapters.targets)) < len(adapters.targets):
+        raise UserError(f"--targets names modules, each once, separated by commas, not {targets!r}")
+    return adapters
+
+
+def trainer_of(method: str, how: Distillation, adapters: Adapters) -> Trainer:
     """What trains the method. Raises UserError for one that is not trained."""
     from deltamem_eval.errors import unknown
-    from deltamem_eval.trainers import TRAINERS, mlp_memory
+    from deltamem_eval.trainers import TRAINERS, memgen, mlp_memory
 
     if method not in TRAINERS:
         raise unknown("trainable method", method, TRAINERS)
-    return partial(mlp_memory, how=how) if method == MLP else TRAINERS[method]
+    if method == MLP:
+        return partial(mlp_memory, how=how)
+    return partial(memgen, adapters=adapters) if method == MEMGEN else TRAINERS[method]
 
 
 def _flag(name: str) -> str:

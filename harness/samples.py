@@ -45,6 +45,7 @@ def make_sample(
         prompt_tokens=answer.prompt_tokens,
         new_tokens=answer.new_tokens,
         context_tokens=answer.context_tokens,
+        written_tokens=batch.written_tokens,
         evidence=_share(metadata.get("evidence"), answer.visible),
         gold_visible=_visible(query.targets, answer.visible),
         chance=metadata.get("chance"),

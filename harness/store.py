@@ -65,8 +65,8 @@ class RunRecord(BaseModel):
     """`run.json`: what was asked, and with what; executions: every stretch of work that went into it.
 
     device, versions and the like are those of the first. code: hash of the package's .py files; commit: of
-    the repository they are in or were installed from, None where that is not known; dirty: whether they
-    differ from it. Runs without `code` have the commit of the folder the command was given in.
+    the repository they are in or were installed from, None where that is not known (see `provenance`); dirty:
+    whether they differ from it. Runs without `code` have the commit of the folder the command was given in.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -86,11 +86,13 @@ class Sample(BaseModel):
     """One line of `samples.jsonl`: one question answered, or the reason why not.
 
     evidence: share of the passages needed that stood in the prompt; gold_visible: whether an acceptable
-    answer stood there; both None where the method shows no context or the passages are not known. cluster:
-    content hash of the context; of the question's id where there is no context. device: the line that names
-    where it was answered; empty in runs from before it was noted. decode_seconds: of answer_seconds, what
-    came after the first token; None where that is not known. peak_bytes: the most that was handed out on the
-    GPUs while the context was written (`write`) and while the question's batch was answered (`answer`).
+    answer stood there; both None where the method shows no context or the passages are not known.
+    context_tokens: tokens of context text in the prompt; written_tokens: of the whole context that was
+    written before the question, None where none was and in runs from before it was noted. cluster: content
+    hash of the context; of the question's id where there is no context. device: the line that names where it
+    was answered; empty in runs from before it was noted. decode_seconds: of answer_seconds, what came after
+    the first token; None where that is not known. peak_bytes: the most that was handed out on the GPUs while
+    the context was written (`write`) and while the question's batch was answered (`answer`).
     """
 
     model_config = ConfigDict(extra="allow")
@@ -109,6 +111,7 @@ class Sample(BaseModel):
     prompt_tokens: int = 0
     new_tokens: int = 0
     context_tokens: int = 0
+    written_tokens: int | None = None
     evidence: float | None = None
     gold_visible: float | None = None
     chance: float | None = None

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
     from deltamem_eval.interface import Episode
+    from deltamem_eval.methods.memgen.config import Adapters
     from deltamem_eval.methods.mlp_memory.config import Distillation
     from deltamem_eval.methods.training import Report, TrainSettings
 
@@ -35,15 +36,22 @@ def _delta_mem(
     train(backbone.model, POLICIES[policy].adapter_config(), source, settings, out, report)
 
 
-def _memgen(
-    backbone: Backbone, episodes: Sequence[Episode], settings: TrainSettings, out: Path, report: Report
+def memgen(
+    backbone: Backbone,
+    episodes: Sequence[Episode],
+    settings: TrainSettings,
+    out: Path,
+    report: Report,
+    adapters: Adapters | None = None,
 ) -> None:
+    """A weaver whose adapters are as told. Raises UserError for modules that the backbone does not have."""
     from deltamem_eval.methods.examples import examples_from_rows
-    from deltamem_eval.methods.memgen.config import MemGenConfig
+    from deltamem_eval.methods.memgen.config import Adapters, MemGenConfig
     from deltamem_eval.methods.memgen.train import train_memgen
     from deltamem_eval.methods.training import Fixed
 
-    config = MemGenConfig(hidden=backbone.shape().hidden)
+    how = adapters or Adapters()
+    config = MemGenConfig(hidden=backbone.shape().hidden, rank=how.rank, targets=how.targets)
     examples = examples_from_rows(backbone, episodes, in_prompt=True, most=settings.write_length)
     source = Fixed(examples, settings.batch, settings.seed)
     train_memgen(backbone.model, backbone.decode, config, source, settings, out, report)
@@ -85,7 +93,8 @@ def mlp_memory(
 
     shape, how = backbone.shape(), how or Distillation()
     blocks = how.blocks or shape.layers
-    config = MlpConfig(shape.hidden, shape.intermediate, blocks, shape.vocab, layer_at(shape.layers))
+    layer = layer_at(shape.layers, how.depth)
+    config = MlpConfig(shape.hidden, shape.intermediate, blocks, shape.vocab, layer)
     kept = [episode for number, episode in enumerate(episodes, 1) if number % HELD_OUT]
     train_mlp(
         backbone.model,
@@ -123,7 +132,7 @@ def _corpus(backbone: Backbone, episodes: Sequence[Episode], most: int) -> list[
 
 TRAINERS: Mapping[str, Trainer] = {
     **{policy: partial(_delta_mem, policy) for policy in DELTA_MEM},
-    "memgen": _memgen,
+    "memgen": memgen,
     "context2lora": _context2lora,
     "mlp-memory": mlp_memory,
 }

@@ -47,6 +47,7 @@ _TAIL = (
     Column("gold_in_prompt", "gold in prompt %", "percent", True),
     Column("flexible", "flexible match %", "percent", True),
     Column("context_cut", "context cut %", "percent", False),
+    Column("context_shown", "context shown %", "percent"),
     Column("gold_survives", "gold survives the cut %", "percent", True),
     Column("gold_fits", "gold fits the answer %", "percent", True),
     Column("added_parameters", "added parameters", "count", False),
@@ -176,8 +177,10 @@ def _footnotes(tests: int) -> tuple[str, ...]:
 _FOOTNOTES = (
     "Chance: a uniform guess over all possible answers; guess from context: among the values of the right "
     "kind that stand in it. Evidence recall: share of the passages needed that stood in the prompt; gold in "
-    "prompt: an acceptable answer's text stood there. Failures count as wrong; memory, prompt tokens, "
-    "seconds and speed are of answers that ended well, a context's memory the most of any. [wrong-memory]: "
+    "prompt: an acceptable answer's text stood there. Context cut: by the task's protocol, for all methods; "
+    "context shown: tokens of context text in the prompt, by those of the context that was written. Failures "
+    "count as wrong; context shown, memory, prompt tokens, seconds and speed are of answers that ended well, "
+    "a context's memory the most of any. [wrong-memory]: "
     "another context's memory. Unjudged: answers that a language model is to judge and none has; their "
     "accuracy is a token metric. Tokens decoded per s: those after an answer's first, all rows of a batch "
     "together.",
@@ -214,6 +217,7 @@ def _row(
         _mean([sample.gold_visible for sample in samples]),
         _mean([_flexible(sample) for sample in samples]),
         _mean([sample.extras.get("context_cut") for sample in contexts.values()]),
+        _shown(answers),
         _mean([sample.extras.get("gold_survives") for sample in samples]),
         _mean([sample.extras.get("gold_fits") for sample in samples]),
         Cell(added),
@@ -245,6 +249,16 @@ def _difference(members: Members, others: Partners) -> Cell:
 def _mean(values: Sequence[float | None]) -> Cell:
     known = [value for value in values if value is not None]
     return Cell(fmean(known) if known else None, n=len(known))
+
+
+def _shown(samples: Sequence[Sample]) -> Cell:
+    """Mean share of the contexts' tokens that stood in the prompts; a dash where no prompt held any, or where
+    the contexts' length was not stored.
+    """
+    shares = [
+        min(sample.context_tokens / sample.written_tokens, 1.0) for sample in samples if sample.written_tokens
+    ]
+    return _mean(shares if any(shares) else [])
 
 
 def _flexible(sample: Sample) -> float | None:

@@ -42,6 +42,13 @@ def train(
     blocks: Annotated[
         int | None, typer.Option(help="mlp-memory's size: 0, as many as the backbone has layers")
     ] = None,
+    depth: Annotated[
+        float | None, typer.Option(help="mlp-memory reads the layer at this share of the backbone's: 0.7")
+    ] = None,
+    rank: Annotated[int | None, typer.Option(help="of memgen's adapters: 8")] = None,
+    targets: Annotated[
+        str | None, typer.Option(help="modules of memgen's adapters, separated by commas: all linear ones")
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1..., or spread over all GPUs")] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16")] = "auto",
     config: Annotated[Path | None, typer.Option(help=HELP, callback=use_file, is_eager=True)] = None,
@@ -59,15 +66,15 @@ def train(
     from deltamem_eval import processes
     from deltamem_eval.backbone import load_backbone
     from deltamem_eval.phases import is_out_of_memory
-    from deltamem_eval.recipes import distillation_of, settings_of, trainer_of
+    from deltamem_eval.recipes import adapters_of, distillation_of, settings_of, trainer_of
     from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
     from rich.console import Console
     from rich.progress import Progress
     from transformers.utils import logging
 
     own = {"neighbours": neighbours, "temperature": temperature, "alpha": alpha, "blocks": blocks}
-    how = distillation_of(method, {"tokens": datastore_tokens, **own})
-    trainer = trainer_of(method, how)
+    how = distillation_of(method, {"tokens": datastore_tokens, **own, "depth": depth})
+    trainer = trainer_of(method, how, adapters_of(method, rank, targets))
     asked = {"steps": steps, "batch": batch, "lr": lr, "parts": parts}
     settings = settings_of(method, {**asked, "write_length": write_length, "seed": seed}, how)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]

@@ -31,18 +31,19 @@ class ScoredMemGen(MemGen):
         if ids:
             stream.feed(self._parts.embed(ids))
         if self._fits(stream, prompt):
-            stream.weave("prompt")
+            stream.weave("prompt", self._bounds(prompt)(0))
         logits = torch.cat(self._forced(stream, prompt, wanted))
         backbone.record(prompt.request.stop[0], measured(logits, wanted))
         return Continuation("", 0)
 
     def _forced(self, stream: Stream, prompt: Prompt, wanted: Sequence[int]) -> list[torch.Tensor]:
         """The logits [1, vocab] before each wanted token, weaves made where a generation would make them."""
-        parts, used, logits = self._parts, 0, [stream.logits]
+        parts, used, logits, bound = self._parts, 0, [stream.logits], self._bounds(prompt)
         for count, token in enumerate(wanted[:-1], 1):
             stream.feed(parts.embed([token]))
             at_end = self._backbone.decode(wanted[:count]).endswith(parts.config.delimiters)
-            if at_end and used < self._most and self._fits(stream, prompt) and stream.weave("inner"):
+            open_to = at_end and used < self._most and self._fits(stream, prompt)
+            if open_to and stream.weave("inner", bound(count)):
                 used += 1
             logits.append(stream.logits)
         return logits

@@ -157,14 +157,19 @@ def _strip(model: Any) -> None:
 
 
 def check_targets(model: Any, targets: tuple[str, ...]) -> None:
-    """Raises UserError where no module of the model ends in a target's name."""
-    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    """Raises UserError where no module of the model ends in a target's name, or one that has no matrix."""
+    named = [(name.rpartition(".")[2], module) for name, module in model.named_modules()]
+    names = {name for name, _ in named}
     missing = [target for target in targets if target.rpartition(".")[2] not in names]
     if missing:
         raise UserError(
             f"the model has no module named {missing[0]}, which the LoRA adapter is to change: choose "
             "other targets"
         )
+    wanted = {target.rpartition(".")[2] for target in targets}
+    for name, module in named:
+        if name in wanted and getattr(getattr(module, "weight", None), "ndim", 0) != 2:
+            raise UserError(f"the model's {name} is no linear layer: LoRA adapters cannot change it")
 
 
 def lora_parameters(shape: ModelShape, rank: int, targets: tuple[str, ...]) -> int:

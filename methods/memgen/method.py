@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
+from random import Random
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from deltamem_eval.errors import UserError
@@ -24,23 +27,26 @@ class MemGen(Vanilla):
     A weaver (low-rank adapters over the backbone's own weights) reads everything so far and appends latents
     at the prompt's end and at delimiters inside the answer, at most so many times; with a trained trigger
     only where that says so. Options. most: weaves inside an answer, -1 takes what the folder was trained
-    with. cached: false reads everything again at every step, as the authors' code does once its weaves are
-    spent. A weave that would leave the model's positions is not made. Questions are answered one at a time.
+    with. trigger: `argmax` weaves where the trigger finds that likelier, the default of the authors' code;
+    `sample` draws by its probability, the paper's Bernoulli, from the run's seed, the prompt and the place in
+    the answer, so that no draw depends on other questions. A folder without a trained trigger refuses it.
+    cached: false reads everything again at every step, as the authors' code does once its weaves are spent. A
+    weave that would leave the model's positions is not made. Questions are answered one at a time.
 
     What differs from the paper (arXiv 2509.24704). `deltamem-eval train memgen` trains the weaver alone, the
     authors' published "weaver-sft": their reinforcement learning of the trigger is not here, and a folder
     made here weaves at every place. The trigger's adapter and head are there untrained and are counted among
     the trainable parameters, as in the 46.20M of δ-mem's table. Adapters are of rank 8 on all linear layers,
-    which gives that count; MemGen's own are of rank 16 on q and v with dropout 0.1, and here there is none.
-    Rate and batch are δ-mem's recipe (2e-4, 32), not MemGen's (1e-5, 4), and prompts are in the backbone's
-    own chat template.
+    which gives that count; MemGen's own (`train memgen --rank 16 --targets q_proj,v_proj`) have a dropout of
+    0.1, and here there is none. What the weaver reads follows the code (`memgen.model`). Rate and batch are
+    δ-mem's recipe (2e-4, 32), not MemGen's (1e-5, 4), and prompts are in the backbone's own chat template.
     """
 
     name: ClassVar[str] = "memgen"
     summary: ClassVar[str] = "latent memories woven into the token stream by adapters of the backbone"
     trained: ClassVar[bool] = True
     always_on: ClassVar[bool] = True
-    defaults: ClassVar[Mapping[str, Any]] = {"most": -1, "cached": True}
+    defaults: ClassVar[Mapping[str, Any]] = {"most": -1, "trigger": "argmax", "cached": True}
 
     def __init__(self, backbone: Backbone, settings: MethodSettings) -> None:
         from deltamem_eval.methods.memgen.model import load_memgen
@@ -50,10 +56,19 @@ class MemGen(Vanilla):
         options = merge_options(self.name, self.defaults, settings.options)
         if options["most"] < -1:
             raise UserError(f"option most of memgen must be -1 or a count, not {options['most']}")
+        if options["trigger"] not in ("argmax", "sample"):
+            raise UserError(f"option trigger of memgen must be argmax or sample, not {options['trigger']!r}")
         if settings.adapter is None:
             raise UserError("memgen needs trained weights: give --adapter FOLDER")
         super().__init__(backbone, MethodSettings(settings.window, settings.seed))
         self._parts = load_memgen(backbone.model, settings.adapter)
+        self._sampled, self._seed = options["trigger"] == "sample", settings.seed
+        if self._sampled and not self._parts.config.trigger:
+            self._parts.remove()
+            raise UserError(
+                f"option trigger=sample of memgen needs a trained trigger: {settings.adapter} has none and "
+                "weaves at every place"
+            )
         self._most = self._parts.config.most if options["most"] == -1 else options["most"]
         self._cached = bool(options["cached"])
         self._prompts = PromptBuilder(backbone)
@@ -83,22 +98,33 @@ class MemGen(Vanilla):
     def _continue(self, prompt: Prompt) -> Continuation:
         from deltamem_eval.decoding import Decoding
 
-        parts = self._parts
+        parts, bound = self._parts, self._bounds(prompt)
         stream = self._started(prompt.prefix)
         stream.feed(parts.embed(prompt.request.ids))
         if self._fits(stream, prompt):
-            stream.weave("prompt")
+            stream.weave("prompt", bound(0))
         decoding, used = Decoding(self._backbone, prompt.request), 0
-        while True:
+        for tokens in count(1):
             token = int(stream.logits.argmax(-1))
             self._backbone.clock.token()
             decoding.take(token)
             if decoding.finished:
-                return decoding.continuation()
+                break
             stream.feed(parts.embed([token]))
             at_end = decoding.text().endswith(parts.config.delimiters)
-            if at_end and used < self._most and self._fits(stream, prompt) and stream.weave("inner"):
+            open_to = at_end and used < self._most and self._fits(stream, prompt)
+            if open_to and stream.weave("inner", bound(tokens)):
                 used += 1
+        return decoding.continuation()
+
+    def _bounds(self, prompt: Prompt) -> Callable[[int], float]:
+        """By tokens of the answer so far, the bound of the trigger's word there (see `MemGenModel.wants`)."""
+        from deltamem_eval.hashing import hash_ids
+
+        if not self._sampled:
+            return lambda _: 0.0
+        asked = hash_ids([*prompt.prefix, *prompt.request.ids])
+        return lambda tokens: logistic(Random(f"memgen/{self._seed}/{asked}/{tokens}").random())
 
     def _fits(self, stream: Stream, prompt: Prompt) -> bool:
         """Whether latents and the rest of the answer stay within the positions."""
@@ -149,3 +175,8 @@ class MemGen(Vanilla):
     def close(self) -> None:
         """Take the parts off the backbone."""
         self._parts.remove()
+
+
+def logistic(share: float) -> float:
+    """The logistic distribution's value below which a share in [0, 1) of its draws lies."""
+    return math.log(share / (1 - share)) if share else -math.inf

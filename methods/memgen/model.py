@@ -2,7 +2,8 @@
 
 The weaver reads the projected input embeddings of everything so far, followed by learnt latent queries; the
 last hidden states at the queries, projected back, are appended to the stream. The paper's equation 5 speaks
-of the reasoner's hidden states, its code uses input embeddings: the code is followed. Weaver and trigger are
+of the reasoner's hidden states, its code uses input embeddings: the code is followed, and so it is in that
+latents are appended, where the paper speaks of prepending them to hidden states. Weaver and trigger are
 low-rank adapters over the reasoner's weights, not copies of it; outputs are the same.
 """
 
@@ -97,9 +98,14 @@ class MemGenModel:
         made: Tensor = self.weaving.outward(self._own(hidden)).to(hidden.dtype)
         return made
 
-    def wants(self, hidden: Tensor) -> bool:
-        """The trigger's word on its last hidden state [1, tokens, width]."""
-        return bool(self.weaving.head(self._own(hidden[:, -1])).argmax(-1).item() == 1)
+    def wants(self, hidden: Tensor, bound: float = 0.0) -> bool:
+        """The trigger's word on its last hidden state [1, tokens, width].
+
+        bound: what its log-odds of weaving must exceed: 0 for the likelier word, a draw from the logistic
+        distribution for a word drawn by its probability.
+        """
+        no, yes = self.weaving.head(self._own(hidden[:, -1])).float()[0].tolist()
+        return bool(yes - no > bound)
 
     def weaver_parameters(self) -> list[nn.Parameter]:
         """What training the weaver changes."""

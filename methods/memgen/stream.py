@@ -79,19 +79,19 @@ class Stream:
         with self._parts.acting("weaver"):
             return self._parts.model.get_decoder()(inputs_embeds=read, past_key_values=cache, use_cache=True)
 
-    def _ask(self) -> bool:
+    def _ask(self, bound: float = 0.0) -> bool:
         parts = self._parts
         with parts.acting("trigger"):
             output = parts.model.get_decoder()(
                 inputs_embeds=torch.cat(self._unseen, 1), past_key_values=self._trigger, use_cache=True
             )
         self._trigger, self._unseen = output.past_key_values, []
-        return parts.wants(output.last_hidden_state)
+        return parts.wants(output.last_hidden_state, bound)
 
-    def weave(self, place: Place) -> bool:
-        """Append latents if the trigger wants them; whether it did."""
+    def weave(self, place: Place, bound: float = 0.0) -> bool:
+        """Append latents if the trigger wants them; whether it did. bound: as in `MemGenModel.wants`."""
         parts = self._parts
-        if parts.config.trigger and not self._ask():
+        if parts.config.trigger and not self._ask(bound):
             return False
         width, cropped = parts.config.latents, not limited(parts.model)
         if not cropped:
@@ -129,13 +129,13 @@ class PlainStream(Stream):
     def prepare(self) -> None:
         """Nothing is kept."""
 
-    def weave(self, place: Place) -> bool:
+    def weave(self, place: Place, bound: float = 0.0) -> bool:
         """As Stream's."""
         parts = self._parts
         if parts.config.trigger:
             with parts.acting("trigger"):
                 seen = parts.model.get_decoder()(inputs_embeds=torch.cat(self._tokens, 1), use_cache=False)
-            if not parts.wants(seen.last_hidden_state):
+            if not parts.wants(seen.last_hidden_state, bound):
                 return False
         with parts.acting("weaver"):
             read = parts.project(torch.cat(self._all, 1), place)

@@ -25,7 +25,11 @@ class Distillation:
 
     tokens: size of the datastore. neighbours: searched for at each position. temperature: τ of the softmax
     over their squared distances. alpha: share of the imitation in the loss. blocks: of the network, 0 for as
-    many as the backbone has layers; the paper's networks for models of 7B have 8.
+    many as the backbone has layers; the paper's networks for models of 7B have 8. depth: of the layer whose
+    feed-forward input is read, as a share of the backbone's layers.
+
+    Where paper and code differ the paper is followed: its keys are from 70 % of the depth and its α is 0.4,
+    the authors' scripts read the last layer (depth 1) and take 0.5.
     """
 
     tokens: int = 200_000
@@ -33,10 +37,11 @@ class Distillation:
     temperature: float = 16.0
     alpha: float = 0.4
     blocks: int = 0
+    depth: float = DEPTH
 
 
 def layer_at(layers: int, depth: float = DEPTH) -> int:
-    """Index of the layer at a depth: 24 of 36, the 25th, at 70 %."""
+    """Index of the layer at a depth: 24 of 36, the 25th, at 70 %; the last at 1."""
     return max(round(depth * layers) - 1, 0)
 
 

@@ -23,6 +23,10 @@ class MlpMemoryMethod(Vanilla):
     a bfloat16 or float16 backbone; probabilities are mixed in float32. Parameters are counted for as many
     blocks as the backbone has layers, as the paper's table does; option blocks changes the count of
     `overhead`, never a loaded network.
+
+    Paper and authors' code differ (arXiv 2508.01832): the paper reads a layer at 70 % of the backbone's depth
+    and gives the imitation 0.4 of the loss, the code reads the last layer and gives it 0.5. `deltamem-eval
+    train mlp-memory` follows the paper; with `--depth 1 --alpha 0.5` it follows the code.
     """
 
     name: ClassVar[str] = "mlp-memory"

@@ -8,10 +8,19 @@ from typing import Any
 
 import pytest
 from deltamem_eval import provenance
+from deltamem_eval.errors import UserError
 from deltamem_eval.hashing import hash_json, sha256_of
 from deltamem_eval.profiling.sweep import _provenance
 from deltamem_eval.provenance import code_facts, code_folders, hash_code
 from deltamem_eval.store import RunStore, read_run
+
+from shared import ROOT
+
+
+@pytest.fixture(autouse=True)
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the tests themselves are run with."""
+    monkeypatch.delenv("DELTAMEM_EVAL_COMMIT", raising=False)
 
 
 def git(folder: Path, *arguments: str) -> str:
@@ -85,6 +94,66 @@ def test_the_package_s_own_code_is_found_in_all_its_rooms() -> None:
     assert set(folders) == {"", "methods", "tasks", "reports", "results"}
     assert (folders[""] / "interface.py").is_file()
     assert (folders["methods"] / "delta_mem" / "memory.py").is_file()
+
+
+COMMIT = 40 * "c"
+
+
+@pytest.mark.parametrize(
+    ("told", "found"), [(COMMIT, (COMMIT, False)), (f"{COMMIT}-dirty", (COMMIT, True)), ("", (None, None))]
+)
+def test_an_installation_without_a_repository_has_the_commit_that_the_environment_tells(
+    told: str, found: tuple[str | None, bool | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTAMEM_EVAL_COMMIT", told)
+    write_code(tmp_path, tmp_path / "methods")
+    folders = {"": tmp_path, "methods": tmp_path / "methods"}
+    facts = code_facts(folders)
+    assert (facts["commit"], facts["dirty"]) == found
+    assert facts["code"] == hash_code(folders)
+
+
+def test_the_environment_says_nothing_of_code_in_a_repository(
+    checkout: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = code_facts(checkout)
+    monkeypatch.setenv("DELTAMEM_EVAL_COMMIT", f"{COMMIT}-dirty")
+    assert code_facts(checkout) == own
+    assert own["commit"] not in (None, COMMIT)
+
+
+@pytest.mark.parametrize("told", ["main", f"{COMMIT}-changed", f"{COMMIT} ", "-dirty"])
+def test_an_environment_that_tells_no_commit_is_refused(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DELTAMEM_EVAL_COMMIT", told)
+    write_code(tmp_path, tmp_path / "methods")
+    with pytest.raises(UserError, match="DELTAMEM_EVAL_COMMIT is a commit's hash"):
+        code_facts({"": tmp_path})
+
+
+def test_make_results_tells_the_tree_s_commit_and_whether_it_differs(tmp_path: Path) -> None:
+    """With a stand-in for the command that notes what it is told, and ends the target there."""
+    if shutil.which("git") is None or shutil.which("make") is None:
+        pytest.skip("no git or no make here")
+    root, told = tmp_path / "tree", tmp_path / "told"
+    write_code(root / "harness", root / "methods")
+    for name in ("pyproject.toml", "constraints.txt", "README.md"):
+        (root / name).write_text("")
+    shutil.copy(ROOT / "Makefile", root)
+    (root / ".gitignore").write_text(".venv\n")
+    for arguments in (("init", "-q"), ("add", "."), ("commit", "-q", "-m", "first")):
+        git(root, *arguments)
+    command = root / ".venv" / "bin" / "deltamem-eval"
+    command.parent.mkdir(parents=True)
+    command.write_text(f'#!/bin/sh\nprintf %s "$DELTAMEM_EVAL_COMMIT" > {told}\nexit 1\n')
+    command.chmod(0o755)
+    commit = git(root, "rev-parse", "HEAD")
+    for file, wanted in (("README.md", commit), ("methods/memory.py", f"{commit}-dirty")):
+        (root / file).write_text("c = 3\n")
+        (root / ".venv" / ".installed").touch()
+        assert subprocess.run(["make", "results"], check=False, cwd=root, capture_output=True).returncode != 0
+        assert told.read_text() == wanted
 
 
 class Installed:

@@ -9,7 +9,7 @@ import torch
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.delta_mem import detach
-from deltamem_eval.methods.mlp_memory.config import Distillation
+from deltamem_eval.methods.mlp_memory.config import Distillation, layer_at
 from deltamem_eval.methods.training import Example, Fixed, TrainSettings, in_parts
 from deltamem_eval.registry import METHODS
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row
@@ -73,17 +73,18 @@ def test_a_corpus_is_cut_alike_and_lambda_that_cannot_be_tuned_is_reported(
 ) -> None:
     backbone = tiny_backbone()
     corpus: list[Any] = []
-    how = Distillation(tokens=77, neighbours=5, temperature=2.0, alpha=0.3, blocks=1)
+    how = Distillation(tokens=77, neighbours=5, temperature=2.0, alpha=0.3, blocks=1, depth=0.34)
     given: dict[str, Any] = {}
 
     def train(model: Any, texts: Any, config: Any, *_: Any, **more: Any) -> None:
         corpus.extend(texts)
-        given.update(more, blocks=config.blocks)
+        given.update(more, blocks=config.blocks, layer=config.layer)
 
     monkeypatch.setattr("deltamem_eval.methods.mlp_memory.train.train_mlp", train)
     episodes = [episode_from_row(row(index), split="t", index=index) for index in range(3)]
     mlp_memory(backbone, episodes, TrainSettings(write_length=20), tmp_path, lambda _: None, how)
-    assert given == asdict(how)
+    assert given.pop("layer") == layer_at(3, 0.34) == 0  # 1 where nothing is said
+    assert given | {"depth": 0.34} == asdict(how)
     contexts, questions = corpus[::3], corpus[1::3] + corpus[2::3]
     assert contexts == [tuple(backbone.encode(episode.context)[-20:]) for episode in episodes]
     assert len(questions) == 6

@@ -279,6 +279,26 @@ def test_golds_that_do_not_fit_the_answer_are_shown_where_there_are_any(tmp_path
     assert shares("one-of-two", {0: 0.0, 1: 1.0}, extras={"gold_fits": 1.0}) == [1.0, 0.5]
 
 
+def test_the_share_of_the_context_that_prompts_showed(tmp_path: Path) -> None:
+    store = RunStore.open(tmp_path / "run", {}, {})
+    lengths = ((30, 60), (40, 40), (21, 20), (0, 10))  # the third with a heading of the method's own
+    found = [
+        sample(number, True, context_tokens=shown, written_tokens=whole)
+        for number, (shown, whole) in enumerate(lengths)
+    ]
+    late = sample(4, False, "timeout", context_tokens=0, written_tokens=60)
+    cell(store, None, 64, [*found, late], method="bm25-rag")
+    nothing = [sample(number, True, written_tokens=60) for number in range(4)]
+    cell(store, "closed-book", 0, nothing)
+    before = [sample(number, True, context_tokens=30) for number in range(4)]
+    cell(store, None, 64, before, method="vanilla")
+    table = summary_table([tmp_path / "run"])
+    place = [column.key for column in table.columns].index("context_shown")
+    shares = {row[0].value: (row[place].value, row[place].n) for row in table.rows}
+    assert shares["bm25-rag"] == ((0.5 + 1.0 + 1.0 + 0.0) / 4, 4)
+    assert shares["vanilla [closed-book]"] == shares["vanilla"] == (None, 0)
+
+
 def test_the_sources_with_a_flexible_match_are_the_benchmark_s() -> None:
     found = [source.family for source in SOURCES if flexible(source.prefix, "", ()) is not None]
     assert sorted(found) == sorted(FLEXIBLE)

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from deltamem_eval.backbone import Backbone
 from deltamem_eval.errors import UserError
 from deltamem_eval.interface import Chunk, MethodSettings, Query
 from deltamem_eval.methods.memgen.config import MemGenConfig, parameter_count
-from deltamem_eval.methods.memgen.method import MemGen
+from deltamem_eval.methods.memgen.method import MemGen, logistic
 from deltamem_eval.methods.memgen.model import MemGenModel, load_memgen
 from deltamem_eval.methods.memgen.stream import PlainStream, Stream
 from deltamem_eval.methods.memgen.train import places, train_memgen, weaving_loss
@@ -233,7 +234,10 @@ def test_a_training_that_diverges_leaves_room_for_the_next(backbone: Backbone, t
 
 
 def test_parameters_of_the_paper_s_table_and_of_a_real_model(backbone: Backbone) -> None:
-    assert MemGen.overhead(find_shape("Qwen3-4B-Instruct-2507")[1], {}).trainable == 46_198_788
+    shape = find_shape("Qwen3-4B-Instruct-2507")[1]
+    assert MemGen.overhead(shape, {}).trainable == 46_198_788
+    own = MemGenConfig(hidden=shape.hidden, rank=16, targets=("q_proj", "v_proj"))
+    assert parameter_count(shape, own) == 24_965_124
     parts = shaken(backbone)
     assert sum(item.numel() for item in parts.state().values()) == parameter_count(backbone.shape(), CONFIG)
     parts.remove()
@@ -268,3 +272,80 @@ def test_the_backbone_s_own_parameters_do_not_count_the_weaver(backbone: Backbon
     made = MemGen(backbone, MethodSettings(60, adapter=str(folder)))
     assert backbone.parameters() == before < sum(item.numel() for item in backbone.model.parameters())
     made.close()
+
+
+def sampled(backbone: Backbone, folder: Path, seed: int = 0, **options: object) -> MemGen:
+    """The method drawing its trigger's words, a context written."""
+    given = {"trigger": "sample", **options}
+    method = MemGen(backbone, MethodSettings(60, seed, adapter=str(folder), options=given))
+    for chunk in CHUNKS:
+        method.write(chunk)
+    return method
+
+
+@pytest.fixture
+def triggered(backbone: Backbone, tmp_path: Path) -> Path:
+    """A folder whose trigger decides after every token, always with the odds of one word in four."""
+    parts = shaken(backbone, replace(CONFIG, trigger=True, most=50, delimiters=("",)))
+    parts.weaving.head.weight.data.zero_()
+    parts.weaving.head.bias.data = torch.tensor([0.0, -math.log(3)])
+    parts.save(tmp_path / "triggered")
+    parts.remove()
+    return tmp_path / "triggered"
+
+
+def test_a_drawn_trigger_s_word_depends_on_no_other_question(backbone: Backbone, triggered: Path) -> None:
+    method = sampled(backbone, triggered)
+    wanted = method.answer(QUERIES)
+    assert method.answer(QUERIES[::-1])[::-1] == wanted
+    assert [method.answer([query])[0] for query in QUERIES] == wanted
+    method.close()
+    for seed, cached, same in ((0, False, True), (0, True, True), (1, True, False)):
+        again = sampled(backbone, triggered, seed, cached=cached)
+        assert (again.answer(QUERIES) == wanted) is same
+        again.close()
+
+
+def test_a_trigger_s_words_are_drawn_by_its_probability_and_the_seed(
+    backbone: Backbone, triggered: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[bool] = []
+    plain = MemGenModel.wants
+
+    def wants(parts: MemGenModel, hidden: torch.Tensor, bound: float = 0.0) -> bool:
+        said.append(plain(parts, hidden, bound))
+        return said[-1]
+
+    monkeypatch.setattr(MemGenModel, "wants", wants)
+    rounds = []
+    for seed in (0, 1):
+        method = sampled(backbone, triggered, seed, most=40)
+        said.clear()
+        method.answer([replace(query, max_new_tokens=80, stop=()) for query in QUERIES])
+        method.close()
+        rounds.append(list(said))
+        assert len(said) > 100
+        assert 0.15 < sum(said) / len(said) < 0.35
+    assert rounds[0] != rounds[1]
+    likelier = sampled(backbone, triggered, trigger="argmax")
+    said.clear()
+    likelier.answer(QUERIES)
+    likelier.close()
+    assert said
+    assert not any(said)
+
+
+def test_bounds_are_draws_of_the_logistic_distribution() -> None:
+    assert logistic(0.0) == -math.inf
+    assert logistic(0.5) == 0.0
+    for odds in (-2.0, 0.3):
+        share = 1 / (1 + math.exp(-odds))
+        assert logistic(share - 1e-6) < odds < logistic(share + 1e-6)
+
+
+def test_a_way_to_decide_that_is_none_or_has_no_trigger_is_refused(backbone: Backbone, folder: Path) -> None:
+    names = set(dict(backbone.model.named_modules()))
+    for option, words in (("mean", "must be argmax or sample, not 'mean'"), ("sample", "a trained trigger")):
+        with pytest.raises(UserError, match=words):
+            MemGen(backbone, MethodSettings(20, adapter=str(folder), options={"trigger": option}))
+        assert set(dict(backbone.model.named_modules())) == names
