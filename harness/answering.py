@@ -116,6 +116,7 @@ class CellWork:
             self._backbone.announce(texts, source.context, wait=True)  # so that no write's time holds it
             tokens = self._backbone.length(source.context)
             whole = sum(len(self._backbone.encode(text)) for text in texts)
+            queries = self._by_length(queries)
         except UserError:
             raise
         except Exception as error:  # a tokenizer may choke on a text
@@ -135,6 +136,15 @@ class CellWork:
             answered = self._answered(method, snapshot, queries[start : start + size])
             peaks = {**peak, **answered.peaks}
             yield replace(answered, write_seconds=write_seconds, peaks=peaks, written_tokens=whole)
+
+    def _by_length(self, queries: Sequence[Query]) -> list[Query]:
+        """The queries by what they need of the positions, question and answer, the least first.
+
+        How much of a long context fits beside a question goes by its length, and methods keep one prefilled
+        context: those of one length are answered together, so that each is read once.
+        """
+        length = self._backbone.length
+        return sorted(queries, key=lambda query: length(query.prompt) + query.max_new_tokens)
 
     def _written(self, method: MemoryMethod, source: Episode) -> Snapshot | Answer:
         """The memory once the context is written, or the failure that every question gets instead."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -18,6 +17,7 @@ from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
 from deltamem_eval.overhead import ModelShape
 from deltamem_eval.phases import DecodeClock, is_out_of_memory
+from deltamem_eval.shapes import meant
 from deltamem_eval.sharding import sharding
 from deltamem_eval.spread import SPREAD, check_spread, loading
 from deltamem_eval.tokens import NOT_LOADED, last_tokens, why
@@ -350,8 +350,8 @@ def load_backbone(name: str, device: str = "auto", dtype: str = "auto", batch_si
     except (SafetensorError, RuntimeError, ImportError) as error:  # damaged, too large, a package is missing
         raise UserError(f"cannot load model '{name}': {why(error)}") from error
     except NOT_LOADED as error:
-        near = difflib.get_close_matches(name, [EMBEDDED], cutoff=0.6)
-        hint = f"did you mean {near[0]}?" if near else "known here: embedded, a local folder, or a hub name"
+        near = meant(name)
+        hint = f"did you mean {near}?" if near else "known here: embedded, a local folder, or a hub name"
         raise UserError(f"cannot load model '{name}': {why(error)} ({hint})") from error
     check_spread(model, name)
     if not more and not sharding():  # a model shared out goes to its devices later, layer by layer

@@ -47,8 +47,7 @@ class Endpoint:
         body = self._body(prompt, max_tokens)
         problem = ""
         for attempt in range(self.tries):
-            if attempt:
-                time.sleep(self.pause * 2 ** (attempt - 1))
+            self.rest(attempt)
             try:
                 return _content(self._sent(body, headers))
             except urllib.error.HTTPError as error:
@@ -58,6 +57,11 @@ class Endpoint:
             except (OSError, HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 problem = f"{self.url}: {type(error).__name__}: {error}"
         raise EndpointError(problem)
+
+    def rest(self, attempt: int) -> None:
+        """Wait before the try of that number; the first, 0, is made at once."""
+        if attempt:
+            time.sleep(self.pause * 2 ** (attempt - 1))
 
     def _body(self, prompt: str, max_tokens: int) -> bytes:
         body = {

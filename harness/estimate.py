@@ -17,6 +17,7 @@ from deltamem_eval.overhead import ModelShape
 from deltamem_eval.registry import METHODS, TASKS
 from deltamem_eval.reports.table import Cell as TableCell
 from deltamem_eval.reports.table import Column, Table
+from deltamem_eval.shapes import meant
 from deltamem_eval.tokens import NOT_LOADED, Counter, why
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ class Meter(Counter):
         try:
             config = AutoConfig.from_pretrained(source_of(name), trust_remote_code=False)
         except NOT_LOADED as error:
-            raise UserError(f"cannot load the tokenizer and config of '{name}': {why(error)}") from None
+            near = meant(name)
+            hint = f" (did you mean {near}?)" if near else ""
+            raise UserError(f"cannot load the tokenizer and config of '{name}': {why(error)}{hint}") from None
         self.shape = ModelShape.from_config(config.get_text_config().to_dict())
         super().__init__(name, self.shape.positions)
 
@@ -86,7 +89,14 @@ def estimate(request: Request, meter: Meter, tflops: float) -> Table:
         f"An estimate, nothing was run: 2 × {meter.shape.parameters:,} operations a token at {tflops:g} "
         "TFLOP/s; attention, generation one token at a time and loading come on top."
     )
-    return Table("What a run would ask", _COLUMNS, tuple(rows), caption, (reason,) if reason else ())
+    notes = (*((reason,) if reason else ()), *_settings(request))
+    return Table("What a run would ask", _COLUMNS, tuple(rows), caption, notes)
+
+
+def _settings(request: Request) -> tuple[str, ...]:
+    """A sentence that names the task options, the user's and a suite's; none where there are none."""
+    told = ", ".join(f"{name}={value}" for name, value in request.task_options.items())
+    return (f"Task options: {told}.",) if told else ()
 
 
 def _episodes(
@@ -107,7 +117,7 @@ def _add(found: _Sum, cell: Cell, episodes: Sequence[Episode], meter: Meter) -> 
     kind = METHODS.load(cell.method)
     for episode in episodes:
         context = meter.length(episode.context)
-        window = min(context, meter.positions if cell.window is None else cell.window)
+        window = min(context, meter.positions, *(() if cell.window is None else (cell.window,)))
         asked = [meter.length(query.prompt) + query.max_new_tokens for query in episode.queries]
         found.contexts += 1
         found.questions += len(asked)

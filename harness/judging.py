@@ -59,6 +59,10 @@ class Replies:
         """Forget the last reply, which could not be read: whoever asks the same again has another one."""
         self._store(None)
 
+    def rest(self, attempt: int) -> None:
+        """Wait as after a failed request, before the try of that number."""
+        self._endpoint.rest(attempt)
+
     def _store(self, reply: str | None) -> None:
         self._known[self._last] = reply
         _append(self._file, {"key": self._last, "model": self._endpoint.model, "reply": reply})
@@ -200,7 +204,8 @@ def _verdict(
 
     Raises EndpointError where it does not answer, NoKeyPointsError where there is nothing to judge by.
     """
-    for _ in range(TRIES):
+    for attempt in range(TRIES):
+        replies.rest(attempt)
         try:
             return _judged(replies.ask, query, sample)
         except NonsenseError as error:  # of the reply that was asked for last

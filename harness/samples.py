@@ -18,6 +18,7 @@ _EXTRAS = (
     "question_types",
     "context_tokens",
     "context_cut",
+    "tokens_cut",
     "gold_survives",
     "gold_fits",
 )

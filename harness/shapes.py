@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,27 @@ CONFIGS: Mapping[str, Mapping[str, Any]] = {
     },
 }
 EMBEDDED = "embedded"
+_NUMBER = re.compile(r"\d+")
+_NEAR, _ALMOST_SAME = 0.6, 0.95  # least likeness of a misspelt name; where its numbers differ
+
+
+def meant(name: str) -> str | None:
+    """The model that a name is nearly: embedded, or a listed backbone by its name with or without its owner.
+
+    None where there is none, and for the name itself. A name with other numbers is another model's, unless
+    hardly anything else tells the two apart.
+    """
+    known = {EMBEDDED: EMBEDDED}
+    for full in CONFIGS:
+        known |= {full: full, full.partition("/")[2]: full}
+    likeness = dict.fromkeys(known.values(), 0.0)
+    for text, full in known.items():
+        same = _NUMBER.findall(text) == _NUMBER.findall(name)
+        found = SequenceMatcher(None, name.lower(), text.lower()).ratio()
+        if found >= (_NEAR if same else _ALMOST_SAME):
+            likeness[full] = max(likeness[full], found)
+    best = max(likeness, key=likeness.__getitem__)
+    return best if likeness[best] and best != name else None
 
 
 def find_shape(name: str) -> tuple[str, ModelShape]:

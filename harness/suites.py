@@ -24,13 +24,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Suite:
-    """Tasks in order, and one line about them."""
+    """Tasks in order, and one line about them. windows: tokens, where the user gives none; empty for the
+    model's default.
+    """
 
     summary: str
     parts: tuple[Part, ...]
+    windows: tuple[int, ...] = ()
 
 
 _RELEASE = {"protocol": "delta-mem-release"}
+_DIALOGUES = {"categories": "1,2,3,4", "context": "whole"}
+# The whole context stands in the paper's prompts. English has fewer tokens than characters: this many hold
+# the release's 120,000 characters.
+_WHOLE = 120_000
 # Neither has a context to write; both have the answer budgets of the release's own script. That asks GPQA in
 # words of its own, by none of lm-eval's variants: this one asks for a choice in free text and counts the last
 # letter in brackets.
@@ -52,8 +59,9 @@ SUITES: Mapping[str, Suite] = {
             Part("hotpotqa"),
             Part("lm-eval:gpqa_diamond_cot_zeroshot", _GPQA),
             Part("memory-agent-bench", _RELEASE),
-            Part("locomo"),
+            Part("locomo", _DIALOGUES),
         ),
+        (_WHOLE,),
     ),
 }
 

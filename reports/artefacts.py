@@ -85,6 +85,7 @@ def gather(inputs: Inputs, by: Sequence[str] = ("category",)) -> Artefacts:
 def _run_tables(runs: Sequence[Path], by: Sequence[str]) -> list[Table]:
     from deltamem_eval.reports.against_paper import paper_table
     from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.cut import cut_table
     from deltamem_eval.reports.frontier import frontier_table
     from deltamem_eval.reports.matrix import matrix_table
     from deltamem_eval.reports.parameters import run_parameters_table
@@ -99,6 +100,7 @@ def _run_tables(runs: Sequence[Path], by: Sequence[str]) -> list[Table]:
         matrix_table(runs, "category"),
         matrix_table(runs, "source"),
         summary_table(runs, tuple(by)),
+        cut_table(runs),
         paper,
         frontier_table(runs),
         retention_table(runs),

@@ -9,6 +9,7 @@ from statistics import fmean
 
 from deltamem_eval.errors import UserError
 from deltamem_eval.reports.costs import answered, held, written
+from deltamem_eval.reports.cut import CUT_BY, context_cut
 from deltamem_eval.reports.groups import (
     BREAKDOWNS,
     Group,
@@ -46,7 +47,7 @@ _TAIL = (
     Column("evidence_recall", "evidence recall %", "percent", True),
     Column("gold_in_prompt", "gold in prompt %", "percent", True),
     Column("flexible", "flexible match %", "percent", True),
-    Column("context_cut", "context cut %", "percent", False),
+    Column("context_cut", "context tokens cut %", "percent", False),
     Column("context_shown", "context shown %", "percent"),
     Column("gold_survives", "gold survives the cut %", "percent", True),
     Column("gold_fits", "gold fits the answer %", "percent", True),
@@ -89,7 +90,7 @@ def summary_table(paths: Sequence[Path], by: Sequence[str] = ("category",)) -> T
         columns,
         tuple(rows),
         caption_of(groups, records),
-        (*_footnotes(tests), *partial_notes(paths)),
+        (*_footnotes(tests), *_cut_footnotes(rows, columns), *partial_notes(paths)),
         name="accuracy-and-cost",
         within=("window", *by),
         aside=controls_of(rows),
@@ -187,6 +188,12 @@ _FOOTNOTES = (
 )
 
 
+def _cut_footnotes(rows: Sequence[tuple[Cell, ...]], columns: Sequence[Column]) -> tuple[str, ...]:
+    """What is to be said of a table in which a protocol cut anything."""
+    place = [column.key for column in columns].index("context_cut")
+    return (CUT_BY,) if any(row[place].value for row in rows) else ()
+
+
 def _row(
     group: Group,
     values: tuple[str, ...],
@@ -216,7 +223,7 @@ def _row(
         _mean([sample.evidence for sample in samples]),
         _mean([sample.gold_visible for sample in samples]),
         _mean([_flexible(sample) for sample in samples]),
-        _mean([sample.extras.get("context_cut") for sample in contexts.values()]),
+        context_cut(contexts.values()),
         _shown(answers),
         _mean([sample.extras.get("gold_survives") for sample in samples]),
         _mean([sample.extras.get("gold_fits") for sample in samples]),

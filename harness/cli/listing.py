@@ -40,7 +40,8 @@ def _suites() -> list[Listed]:
 
 
 def _told(suite: Suite) -> str:
-    return f"{suite.summary} ({', '.join(part.task for part in suite.parts)})"
+    windows = f"; window {', '.join(map(str, suite.windows))}" if suite.windows else ""
+    return f"{suite.summary} ({', '.join(part.task for part in suite.parts)}{windows})"
 
 
 def _models() -> list[Listed]:

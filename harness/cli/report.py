@@ -15,8 +15,16 @@ if TYPE_CHECKING:
     from deltamem_eval.reports.table import Table
     from deltamem_eval.reports.write import Wanted
 
-_TABLES = "accuracy, averages, matrix, frontier, retention, parameters, paper or profile"
-_WHOLE = ("averages", "frontier", "retention", "parameters", "paper", "profile")  # tables with no breakdown
+_TABLES = "accuracy, averages, cut, matrix, frontier, retention, parameters, paper or profile"
+_WHOLE = (
+    "averages",
+    "cut",
+    "frontier",
+    "retention",
+    "parameters",
+    "paper",
+    "profile",
+)  # tables with no breakdown
 _BY = "category"
 
 
@@ -30,7 +38,7 @@ def report(
             help="text, markdown, csv, json, latex, html; with --out md,csv,json,latex,pdf,png,svg,html",
         ),
     ] = "",
-    table: Annotated[str, typer.Option(help=f"{_TABLES}; the first two without it on a terminal")] = "",
+    table: Annotated[str, typer.Option(help=f"{_TABLES}; the first two, or three, without it")] = "",
     out: Annotated[Path | None, typer.Option(help="folder for every table, figure and the page")] = None,
     style: Annotated[Path | None, typer.Option(help="matplotlib style file, over ours")] = None,
     trace: Annotated[
@@ -63,6 +71,8 @@ def _show(runs: list[Path], by: str | None, form: str, table: str) -> None:
     if by is not None and names[0] in _WHOLE:
         raise UserError(f"table {names[0]} is not broken down: leave out --by")
     for made in [_table(name, inputs, _BY if by is None else by) for name in names]:
+        if made.name == "protocol-cut" and not table and not made.rows:
+            continue
         if form == "text":
             from deltamem_eval.cli.run import print_table
 
@@ -74,12 +84,13 @@ def _show(runs: list[Path], by: str | None, form: str, table: str) -> None:
 def _default_tables(inputs: Inputs, form: str) -> list[str]:
     if not inputs.runs:
         return ["profile"]
-    return ["accuracy", *(["averages"] if form in ("text", "markdown") else [])]
+    return ["accuracy", *(["averages", "cut"] if form in ("text", "markdown") else [])]
 
 
 def _table(name: str, inputs: Inputs, by: str) -> Table:
     from deltamem_eval.reports.against_paper import paper_table
     from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.cut import cut_table
     from deltamem_eval.reports.frontier import frontier_table
     from deltamem_eval.reports.matrix import matrix_table
     from deltamem_eval.reports.parameters import run_parameters_table
@@ -91,6 +102,7 @@ def _table(name: str, inputs: Inputs, by: str) -> Table:
     makers = {
         "accuracy": lambda: summary_table(runs, _parts(by)),
         "averages": lambda: averages_table(runs),
+        "cut": lambda: cut_table(runs),
         "matrix": lambda: matrix_table(runs, by),
         "frontier": lambda: frontier_table(runs),
         "retention": lambda: retention_table(runs),

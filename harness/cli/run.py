@@ -41,7 +41,7 @@ def run(
         list[str] | None,
         typer.Option(
             help="context tokens in the prompt; repeat or separate by commas; else 64 for the embedded "
-            "model, 4096 for any other"
+            "model, 4096 for any other, 120000 for --suite paper"
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="seeds of the episodes, separated by commas")] = "0",
@@ -154,6 +154,7 @@ def _checked(request: Request, suite: str | None) -> list[Request]:
     if request.task != "embedded" or request.rows is not None:
         raise UserError("--suite names its tasks: leave out --task and --rows")
     parts, made = SUITES[suite].parts, []
+    request = replace(request, windows=request.windows or SUITES[suite].windows)
     known = {part.task: TASKS.load(part.kind).defaults for part in parts}
     check_options(parts, request.task_options, known)
     for part in parts:
@@ -217,15 +218,17 @@ def _execute(executor: Executor, request: Request, folder: Path, quiet: bool) ->
 
 def _print(folders: list[Path], as_json: bool) -> None:
     from deltamem_eval.reports.averages import averages_table
+    from deltamem_eval.reports.cut import cut_table
     from deltamem_eval.reports.render.plain import to_json
     from deltamem_eval.reports.summary import summary_table
 
-    table = summary_table(folders)
+    table, averages, cut = summary_table(folders), averages_table(folders), cut_table(folders)
     if as_json:
-        typer.echo(to_json(table), nl=False)
+        beside = {"averages": averages, **({"cut": cut} if cut.rows else {})}
+        typer.echo(to_json(table, beside), nl=False)
         return
-    print_table(table)
-    print_table(averages_table(folders))
+    for each in (table, averages, *([cut] if cut.rows else [])):
+        print_table(each)
     typer.echo(f"stored in {', '.join(map(str, folders))}")
 
 

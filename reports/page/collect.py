@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from deltamem_eval.store import (
 
 # What of a cell's identity says which questions were asked; the rest says how they were answered.
 _SCOPE = ("task", "data", "seed", "limit")
+_NUMBER = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def collect(paths: Sequence[Path]) -> Collected:
     cells: list[tuple[int, CellRecord, list[Sample]]] = []
     for index, path in enumerate(paths):
         found.runs.append(Run(path.resolve().name, read_run(path)))
-        cells += [(index, record, samples) for record, samples in read_cells(path)]
+        cells += [(index, record, _in_order(samples)) for record, samples in read_cells(path)]
     if paths and not cells:
         raise UserError(f"no finished cell in {', '.join(map(str, paths))}: let the run end first")
     cells.sort(key=lambda cell: _order(cell[0], cell[1].identity))
@@ -101,6 +103,17 @@ def collect(paths: Sequence[Path]) -> Collected:
             question.record = question.record or texts[index].get((sample.cluster, sample.query))
         found.blocks.append(Block(_setting(found, index, record), questions, samples, prompts))
     return found
+
+
+def _in_order(samples: Sequence[Sample]) -> list[Sample]:
+    """Samples as their questions are numbered, episode by episode: they are stored as they are answered."""
+    places = {name: place for place, name in enumerate(dict.fromkeys(sample.episode for sample in samples))}
+    return sorted(samples, key=lambda sample: (places[sample.episode], _numbered(sample.query)))
+
+
+def _numbered(name: str) -> list[Any]:
+    """A name with its numbers as such, so that q9 comes before q10."""
+    return [int(part) if index % 2 else part for index, part in enumerate(_NUMBER.split(name))]
 
 
 def _order(run: int, identity: Mapping[str, Any]) -> tuple[int, int, str, str, int, int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from deltamem_eval.reports.table import Cell, Table
@@ -39,13 +40,21 @@ def _parts(cells: list[Cell]) -> list[str]:
     return (["low", "high", "n"] if spread else []) + texts
 
 
-def to_json(table: Table) -> str:
-    """JSON: title, caption, footnotes, columns, and rows as objects of cells by column key."""
+def to_json(table: Table, beside: Mapping[str, Table] | None = None) -> str:
+    """JSON: title, caption, footnotes, columns, and rows as objects of cells by column key.
+
+    beside: other tables, each an object of the same form under its name here.
+    """
+    value = {**_object(table), **{name: _object(other) for name, other in (beside or {}).items()}}
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+
+
+def _object(table: Table) -> dict[str, object]:
     rows = [
         {column.key: _plain(cell) for cell, column in zip(row, table.columns, strict=True)}
         for row in table.rows
     ]
-    value = {
+    return {
         "name": table.name,
         "title": table.title,
         "caption": table.caption,
@@ -53,7 +62,6 @@ def to_json(table: Table) -> str:
         "columns": [asdict(column) for column in table.columns],
         "rows": rows,
     }
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def _plain(cell: Cell) -> dict[str, object]:

@@ -43,12 +43,14 @@ _TOLD = {  # what a turn says of its chunk, what the reader did with it, and the
 class Handed:
     """What methods are given of a context. pieces: messages in order. text: what of the context is in them.
 
-    cut: share of the context's characters that is not.
+    cut: share of the context's characters that is not. tokens_cut: share of its tokens that is not, by what
+    the protocol counts with; None where nothing counts tokens.
     """
 
     pieces: tuple[str, ...]
     text: str
     cut: float
+    tokens_cut: float | None = 0.0
 
 
 def clip_middle(context: str, most: int = CLIP) -> str:
@@ -146,37 +148,52 @@ def hand_over(
     turn: tuple[str, str] | None = None,
     chunk_size: int = OFFICIAL_CHUNK,
     sentences: Callable[[str], Sequence[str]] | None = None,
+    length: Callable[[str], int] | None = None,
 ) -> Handed:
     """A context of source `name` as a protocol hands it over.
 
     count: tokens of a text, for chunks. limits: by which `official` cuts, None for never. turn: what stands
     before and after each of its chunks, our own words where None. chunk_size: of its chunks, in tokens.
-    sentences: of a text, for chunks; `sentences_of` where None.
+    sentences: of a text, for chunks; `sentences_of` where None. length: the model's tokens of a text,
+    in which it is told what `delta-mem-release` cuts by characters; None where they are not to be had.
     """
     if protocol == "official":
         chunks = official_chunks((sentences or sentences_of)(context), count, chunk_size)
-        return _official(name, chunks, limits, turn or own_turn(source_of(name)))
+        return _official(name, chunks, limits, turn or own_turn(source_of(name)), count)
     if protocol == "isolated" or len(context) <= CLIP:
         return Handed(tuple(split_context(context)), context, 0.0)
     clipped = clip_middle(context)
     text = clipped.replace(MARKER, "\n")  # its words answer no question
     cut = 1 - (len(clipped) - len(MARKER)) / len(context)
-    return Handed(tuple(split_context(clipped)), text, cut)
+    tokens_cut = None if length is None else _share_cut(clipped.split(MARKER), [context], length)
+    return Handed(tuple(split_context(clipped)), text, cut, tokens_cut)
 
 
-def _official(name: str, chunks: Sequence[str], limits: Limits | None, turn: tuple[str, str]) -> Handed:
+def _share_cut(kept: Sequence[str], whole: Sequence[str], count: Callable[[str], int]) -> float:
+    """Share of the tokens of some texts that those kept of them do not have."""
+    return max(1 - sum(map(count, kept)) / max(sum(map(count, whole)), 1), 0.0)
+
+
+def _official(
+    name: str,
+    chunks: Sequence[str],
+    limits: Limits | None,
+    turn: tuple[str, str],
+    count: Callable[[str], int],
+) -> Handed:
     """Turns, a line break after each, without the beginning that a long-context agent cuts off."""
     before, after = turn
     turns = [f"{before}{chunk}{after}\n" for chunk in chunks]
     memory = "".join(turns).removesuffix("\n")  # what the official agents count
-    start = 0 if limits is None else limits.cut_from(name, memory)
+    cut = start = 0 if limits is None else limits.cut_from(name, memory)
     pieces, kept = [], []
     for chunk, text in zip(chunks, turns, strict=True):
         if start < len(text):
             pieces.append(text[start:])
             kept.append(chunk[max(start - len(before), 0) :])
         start = max(start - len(text), 0)
-    return Handed(tuple(pieces), " ".join(kept), 1 - sum(map(len, kept)) / sum(map(len, chunks)))
+    share = 1 - sum(map(len, kept)) / sum(map(len, chunks))
+    return Handed(tuple(pieces), " ".join(kept), share, _share_cut(kept, chunks, count) if cut else 0.0)
 
 
 def sentences_of(text: str) -> list[str]:

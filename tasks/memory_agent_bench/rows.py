@@ -159,13 +159,13 @@ def episode_from_row(
     count: tokens of a text, by which protocol `official` packs its chunks of chunk_size. sentences: that they
     are packed of, by Punkt's defaults where None. limits: by which it cuts contexts, None for never. wording:
     the benchmark's own prompts, None for ours. length: the model's tokens of a text, for `gold_fits` (see
-    `fits`), which is left out where None. Answers end at a line break under `isolated` alone, and there for
-    sources of short answers.
+    `fits`) and for `tokens_cut` of contexts cut by characters, which are left out where None. Answers end at
+    a line break under `isolated` alone, and there for sources of short answers.
     """
     name, context = str(row["metadata"]["source"]), str(row["context"])
     source = source_of(name)
     turn = None if wording is None else wording.turn(source)
-    handed = hand_over(protocol, name, context, count, limits, turn, chunk_size, sentences)
+    handed = hand_over(protocol, name, context, count, limits, turn, chunk_size, sentences, length)
     stop = ("\n",) if source.short and protocol == "isolated" else ()
     found = evidence_of(name, tuple(split_context(context)), row)
     kept = survivors(row, found, context, handed)
@@ -177,6 +177,7 @@ def episode_from_row(
             "gold_survives": kept[number],
             "gold_fits": None if length is None else fits(source, golds, length),
             "context_cut": handed.cut,
+            "tokens_cut": handed.tokens_cut,
         }
         question = str(row["questions"][number])
         prompt = wrap(source, question, protocol) if wording is None else wording.question(source, question)

@@ -8,16 +8,16 @@ et al. 2025, arXiv 2410.02694).
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-RUBRIC_VERSION = 2  # of prompts, and of what replies mean: raise when a verdict may change
+RUBRIC_VERSION = 3  # of prompts, and of what replies mean: raise when a verdict may change
 Ask = Callable[[str, int], str]
 
-_WRONG = re.compile(r"\b(?:no|incorrect)\b")
-_RIGHT = re.compile(r"\bcorrect\b")
-_NOT = re.compile(r"\bnot\b|n['’]t\b")
+_MARKUP = re.compile(r"[*_`\"“”]")
+_NO = re.compile(r"\bno\b(?=\s*(?:$|\n|-(?!\w)|[^\w\s-]))")  # not that of "no idea" or "no-one"
 _OBJECT = re.compile(r"\{[^{}]*\}")
 _YES_OR_NO = "\n\nIs the response right? Reply with yes or no and nothing else."
 _BASE = (
@@ -49,7 +49,7 @@ def judged_chat(
 ) -> float:
     """1 where the judge says that a LongMemEval answer is right. kind: the question's type.
 
-    Raises NonsenseError for a reply that says neither yes nor no, nor correct or incorrect.
+    Raises NonsenseError for a reply that says neither yes nor no.
     """
     rule = _ABSTAIN if abstain else _BASE + _RULES.get(kind, "")
     prompt = (
@@ -61,17 +61,15 @@ def judged_chat(
 def _verdict(reply: str) -> float:
     """1 where a reply says that a response is right, 0 where it says that it is not.
 
-    Where it says yes or no, by the official rule: right if it holds a yes, whatever else it says. One that
-    says neither, which the official scorer calls wrong, is right here if it says correct without a not.
-    Raises NonsenseError for one that says none of these.
+    Right, by the official rule, if it holds a yes, whatever else it says. Wrong, unlike there, only if it
+    says no: as a word at the end of the reply or of a line, or with a mark of punctuation after it. Raises
+    NonsenseError for one that says neither, which the official scorer calls wrong.
     """
-    said = reply.lower()
-    if "yes" in said:
+    said = _MARKUP.sub("", reply.lower())
+    if "yes" in reply.lower():
         return 1.0
-    if _WRONG.search(said):
+    if _NO.search(said):
         return 0.0
-    if _RIGHT.search(said):
-        return float(not _NOT.search(said))
     raise NonsenseError("neither yes nor no")
 
 
@@ -81,7 +79,7 @@ def judged_summary(
     """Fluency (0 or 1), recall, precision and their F1 (0 where not fluent) of a summary.
 
     keypoints: at least one; raises NoKeyPointsError without any, asking nothing. Raises NonsenseError for a
-    reply that holds no such JSON object, or counts more than there are.
+    reply that holds no such JSON object, counts more than there are, or no sentence where there is a text.
     """
     if not keypoints:
         raise NoKeyPointsError("its row names no key points")
@@ -112,7 +110,7 @@ def judged_summary(
         f"Expert's summary: {' '.join(golds)}\n\nSummary: {answer}",
         1024,
     )
-    sentences = _number(reply, "sentence_count", None)
+    sentences = _number(reply, "sentence_count", math.inf, 1 if answer.strip() else 0)
     supported = _number(reply, "precision", sentences)
     recall = recalled / len(keypoints)
     precision = supported / sentences if sentences else 0.0
@@ -121,14 +119,14 @@ def judged_summary(
     return {"judge_fluency": fluency, "judge_recall": recall, "judge_precision": precision, "judge_f1": f1}
 
 
-def _number(reply: str, key: str, most: float | None) -> float:
-    """A number in the last JSON object of a reply."""
+def _number(reply: str, key: str, most: float, least: float = 0) -> float:
+    """A finite number from `least` to `most`, in the last JSON object of a reply that has one."""
     for text in reversed(_OBJECT.findall(reply)):
         try:
             value: Any = json.loads(text)[key]
             number = float(value)
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             continue
-        if number >= 0 and (most is None or number <= most):
+        if math.isfinite(number) and least <= number <= most:
             return number
     raise NonsenseError(f"no {key} within its bounds")

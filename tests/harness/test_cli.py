@@ -92,6 +92,11 @@ def test_the_whole_job(place: Path, tmp_path: Path) -> None:
     assert found["vanilla [full-context]", "all that fits"]["evidence_recall"]["value"] == 1.0
     assert found["token-write", "40"]["added_parameters"]["value"] == 3 * (3 * 8 * 48 + 8 * 48 * 2 + 8 * 49)
     assert "12 questions on 3 contexts" in table["caption"]
+    averages = {(row["method"]["value"], row["window"]["value"]): row for row in table["averages"]["rows"]}
+    assert set(averages) == set(found)
+    for name, row in averages.items():  # of one category and one source both are its accuracy
+        assert row["macro"]["value"] == row["weighted"]["value"] == found[name]["accuracy"]["value"]
+    assert "cut" not in table
     again = cli(
         *job(place, "--method", "vanilla,bm25-rag,token-write", "--out", tmp_path / "run"), cwd=tmp_path
     )
@@ -138,7 +143,20 @@ BAD = {
     "cuda absent": (["--method", "vanilla", "--device", "cuda"], "no CUDA device"),
     "unknown dtype": (["--method", "vanilla", "--dtype", "int3"], "unknown dtype"),
     "misspelt model": (["--method", "vanilla", "--model", "embeded"], "did you mean embedded"),
-    "unknown model": (["--method", "vanilla", "--model", "no/such-model"], "cannot load model"),
+    "misspelt hub name": (
+        ["--method", "vanilla", "--model", "Qwen/Qwen3-4B-Instuct-2507"],
+        "(did you mean Qwen/Qwen3-4B-Instruct-2507?)",
+    ),
+    "hub name without its owner": (
+        ["--method", "vanilla", "--model", "SmolLM3-3B"],
+        "(did you mean HuggingFaceTB/SmolLM3-3B?)",
+    ),
+    "misspelt hub name in a dry run": (
+        ["--method", "vanilla", "--dry-run", "--model", "qwen3-8b"],
+        "(did you mean Qwen/Qwen3-8B?)",
+    ),
+    "unknown model": (["--method", "vanilla", "--model", "no/such-model"], "(known here: embedded,"),
+    "another size": (["--method", "vanilla", "--model", "Qwen/Qwen3-1.7B"], "(known here: embedded,"),
     "adapter for another shape": (
         ["--method", "token-write", "--adapter", "misfit"],
         "model.layers.0.self_attn.memory_q_proj is [8, 32] there, [8, 48] in this model",

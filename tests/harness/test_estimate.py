@@ -53,6 +53,17 @@ def test_tokens_are_what_the_methods_would_read(rows: Path) -> None:
     assert everything["hours"] == pytest.approx(2 * meter.shape.parameters * tokens / 1e12 / 3600)
 
 
+def test_no_more_is_read_than_the_positions_hold(rows: Path) -> None:
+    meter = Meter("embedded")
+    read = []
+    for positions, window in ((50, 10**6), (50, 20)):
+        meter.positions = positions
+        request = check(Request(("vanilla",), rows=str(rows), windows=(window,), controls=False))
+        table = estimate(request, meter, 1.0)
+        read.append(table.rows[0][[column.key for column in table.columns].index("read")].value)
+    assert read[0] - read[1] == 2 * (50 - 20)  # of two contexts
+
+
 def test_a_dry_run_writes_nothing_and_a_suite_runs_its_tasks(tmp_path: Path) -> None:
     done = cli(
         "--method", "vanilla", "--suite", "embedded", "--dry-run", "--limit", 1, "--json", cwd=tmp_path

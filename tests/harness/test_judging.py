@@ -1,6 +1,7 @@
 """Judging through a real HTTP endpoint: verdicts, retries, nonsense, and what stays unjudged."""
 
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -101,14 +102,16 @@ def test_a_reply_without_a_text_is_an_endpoint_error(content: Any, server: Serve
         ("Yes.", 1.0),
         ("no", 0.0),
         ("NO, it is not", 0.0),
+        ("**No**", 0.0),
+        ('Verdict: "no".', 0.0),
+        ("No\nIt names another town", 0.0),
+        ("no - it names another town", 0.0),
+        ("The answer is no", 0.0),
+        ("I have no idea. No.", 0.0),
         ("Yes. There is no contradiction.", 1.0),
         ("yes and no", 1.0),
+        ("**Yes**", 1.0),
         ("No. The response is correct only in part", 0.0),
-        ("Incorrect.", 0.0),
-        ("Correct.", 1.0),
-        ("It is not correct.", 0.0),
-        ("That isn't correct", 0.0),
-        ("incorrect, not correct", 0.0),
     ],
 )
 def test_chat_verdicts(reply: str, wanted: float) -> None:
@@ -134,7 +137,22 @@ def test_prompts_go_by_the_question_s_type() -> None:
     assert all("Question: When?\nRight answer: May\nResponse: June" in prompt for prompt in asked)
 
 
-@pytest.mark.parametrize("reply", ["", "maybe", "It is not clear", "Nothing in the notes", "correctly"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "maybe",
+        "It is not clear",
+        "Nothing in the notes",
+        "I have no idea",
+        "I have **no** idea.",
+        "No idea!",
+        "no-one can tell",
+        "There is no mention of a town.",
+        "Correct.",
+        "Incorrect.",
+    ],
+)
 def test_replies_that_say_none_of_what_was_asked_for_are_nonsense(reply: str) -> None:
     with pytest.raises(NonsenseError, match="neither yes nor no"):
         judged_chat(lambda *_: reply, "q", ["g"], "a", "", False)
@@ -155,6 +173,30 @@ def test_summary_verdicts_by_hand() -> None:
 def test_a_fluency_that_is_neither_0_nor_1_is_nonsense(fluency: float) -> None:
     with pytest.raises(NonsenseError, match="fluency"):
         judged_summary(lambda *_: json.dumps({"fluency": fluency}), ["gold"], "a", ["p"])
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        '{"sentence_count": Infinity, "precision": Infinity}',
+        '{"sentence_count": NaN, "precision": 1}',
+        '{"sentence_count": "inf", "precision": 1}',
+        f'{{"sentence_count": 1{"0" * 400}, "precision": 1}}',
+        '{"sentence_count": 2, "precision": NaN}',
+        '{"sentence_count": 0, "precision": 0}',
+        '{"sentence_count": 0.5, "precision": 0.5}',
+    ],
+)
+def test_counts_that_no_summary_has_are_nonsense(last: str) -> None:
+    replies = iter(['{"fluency": 1}', '{"recall": 1}', last])
+    with pytest.raises(NonsenseError, match="within its bounds"):
+        judged_summary(lambda *_: next(replies), ["gold"], "A summary.", ["p"])
+
+
+def test_an_empty_summary_may_have_no_sentence() -> None:
+    replies = iter(['{"fluency": 1}', '{"recall": 0}', '{"sentence_count": 0, "precision": 0}'])
+    found = judged_summary(lambda *_: next(replies), ["gold"], " \n", ["p"])
+    assert found == {"judge_fluency": 1, "judge_recall": 0, "judge_precision": 0, "judge_f1": 0}
 
 
 def test_a_summary_without_key_points_is_not_judged() -> None:
@@ -256,6 +298,32 @@ def test_a_dead_judge_leaves_everything_as_it_was(run: Path, server: Server) -> 
     notes: list[str] = []
     assert judge_run(run, Endpoint(server.url, "m", tries=2, pause=0.0), notes.append) == (0, 3)
     assert all("answered 500" in note for note in notes)
+    assert not_ok(run) == (0.0, "3 unjudged")
+
+
+def test_a_judge_that_hangs_is_asked_again_and_its_answers_stay_unjudged(run: Path, server: Server) -> None:
+    over = threading.Event()
+    server.reply = lambda _: (over.wait(60) and 200, "yes")
+    notes: list[str] = []
+    try:
+        endpoint = Endpoint(server.url, "m", timeout=0.5, tries=2, pause=0.0)
+        assert judge_run(run, endpoint, notes.append) == (0, 3)
+    finally:
+        over.set()
+    assert len(server.asked) == 3 * 2
+    assert all("TimeoutError: timed out" in note for note in notes)
+    assert not_ok(run) == (0.0, "3 unjudged")
+    assert not list(run.rglob("verdicts.jsonl"))
+
+
+def test_a_judge_is_given_time_between_replies_that_cannot_be_read(
+    run: Path, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slept: list[float] = []
+    monkeypatch.setattr("deltamem_eval.endpoint.time.sleep", slept.append)
+    server.reply = lambda _: (200, "I have no idea")
+    assert judge_run(run, Endpoint(server.url, "m", pause=0.5)) == (0, 3)
+    assert slept == [0.5, 1.0] * 3  # before the second and the third try
     assert not_ok(run) == (0.0, "3 unjudged")
 
 

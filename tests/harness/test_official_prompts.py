@@ -37,7 +37,11 @@ def run(out: str, *more: object) -> dict[str, dict]:
         "--task-option", "input_limit=600", "--no-controls", "--quiet", "--json", "--out", out, *more,
     )  # fmt: skip
     assert done.exit_code == 0, done.output
-    return {row["method"]["value"]: row for row in json.loads(done.stdout)["rows"]}
+    table = json.loads(done.stdout)
+    (line,) = table["cut"]["rows"]  # one source, the same for every method
+    assert (line["source"]["value"], line["input_limit"]["value"]) == ("factconsolidation_sh_6k", 600)
+    assert line["context_cut"] == {**table["rows"][0]["context_cut"], "n": 1}
+    return {row["method"]["value"]: row for row in table["rows"]}
 
 
 def identities(out: str) -> dict[str, dict]:

@@ -175,6 +175,8 @@ def test_a_whole_suite_runs_and_each_task_has_its_folder(place: Path) -> None:
     assert (data["filter"], data["max_new_tokens"]) == ("flexible-extract", 4)
     ((record, _),) = read_cells(place / "out" / "memory-agent-bench")
     assert record.identity["data"]["protocol"] == "delta-mem-release"
+    records = [record for folder in (place / "out").iterdir() for record, _ in read_cells(folder)]
+    assert {record.identity["window"] for record in records} == {120_000}
 
 
 def test_answers_may_be_as_long_as_in_the_release(place: Path) -> None:
@@ -187,18 +189,56 @@ def test_answers_may_be_as_long_as_in_the_release(place: Path) -> None:
             assert task.identity()["max_new_tokens"] == wanted
 
 
-def counts(done: Result) -> dict[str, list[object]]:
-    """Cells, contexts and questions of each task's last row, and its footnotes."""
-    found, decoder, text = {}, json.JSONDecoder(), done.stdout
+def tables(done: Result) -> list[dict]:
+    """The tables of a dry run, one a task."""
+    found, decoder, text = [], json.JSONDecoder(), done.stdout
     while text.strip():
         table, end = decoder.raw_decode(text.lstrip())
         text = text.lstrip()[end:]
+        found.append(table)
+    return found
+
+
+def counts(done: Result) -> dict[str, list[object]]:
+    """Cells, contexts and questions of each task's last row, and its footnotes."""
+    found = {}
+    for table in tables(done):
         row = table["rows"][-1]
         found[row["task"]["value"]] = [
             *(row[key]["value"] for key in ("cells", "contexts", "questions", "read", "hours")),
             table["footnotes"],
         ]
     return found
+
+
+def test_the_paper_s_settings_hold_unless_others_are_given(place: Path) -> None:
+    made = tables(suite("--dry-run", "--json"))
+    assert {row["window"]["value"] for table in made for row in table["rows"]} == {
+        "120000",
+        "0",  # closed-book
+        "all that fits",  # full-context
+        "",  # the sum
+    }
+    told = {table["rows"][0]["task"]["value"]: table["footnotes"][-1] for table in made}
+    assert "protocol=delta-mem-release" in told["memory-agent-bench"]
+    assert "max_new_tokens=8192" in told[f"lm-eval:{GPQA_NAME}"]
+    assert told["locomo"] == "Task options: categories=1,2,3,4, context=whole, path=locomo.json."
+    given = ("--window", 64, "--task-option", "locomo.categories=1", "--task-option", "protocol=isolated")
+    own = tables(suite("--dry-run", "--json", *given))
+    windows = {row["window"]["value"] for table in own for row in table["rows"]}
+    assert "64" in windows
+    assert "120000" not in windows
+    told = {table["rows"][0]["task"]["value"]: table["footnotes"][-1] for table in own}
+    assert "protocol=isolated" in told["memory-agent-bench"]
+    assert "categories=1," in told["locomo"]
+
+
+def test_a_window_in_a_file_goes_before_the_suite_s(place: Path) -> None:
+    (place / "run.toml").write_text("window = 32\n")
+    made = tables(suite("--dry-run", "--json", "--config", "run.toml"))
+    windows = {row["window"]["value"] for table in made for row in table["rows"]}
+    assert "32" in windows
+    assert "120000" not in windows
 
 
 def test_a_dry_run_lists_everything_and_invents_nothing(place: Path) -> None:
@@ -316,6 +356,7 @@ def test_options_reach_the_parts_they_name() -> None:
         "max_new_tokens": 8192,
         "include_path": "a",
     }
-    assert (made["locomo"], made["hotpotqa"]) == ({"path": "b"}, {})
+    assert made["locomo"] == {"categories": "1,2,3,4", "context": "whole", "path": "b"}
+    assert made["hotpotqa"] == {}
     with pytest.raises(UserError, match=r"unknown task option 'lm-eval\.filtre'"):
         check_options(parts, {"lm-eval.filtre": "x"}, known)

@@ -19,6 +19,7 @@ from deltamem_eval.reports.visible import visible
 from deltamem_eval.store import RunStore
 
 from paged import episode, told, write_paged
+from stored import sample, write_run
 
 FIGURE = PageFigure(
     "f", "Bars", "<svg xmlns='http://www.w3.org/2000/svg'><script>1</script></svg>", "two bars"
@@ -239,3 +240,16 @@ def test_what_cannot_be_made_is_one_line_and_writes_nothing(
     with pytest.raises(UserError, match=r"pip install 'deltamem-eval\[reports\]'"):
         write_page(page, [], [], [run])
     assert not page.exists()
+
+
+def test_questions_stand_as_they_are_numbered_however_they_were_answered(tmp_path: Path) -> None:
+    names = ["b/q10", "b/q9", "b/q2", "a/q1", "a/q0"]
+    samples = [sample(0, True, episode=name[0], cluster=name[0], query=name) for name in names]
+    found = collect.collect([write_run(tmp_path / "run", [({}, samples)])])
+    assert [question.sample.query for question in found.questions] == [
+        "b/q2",
+        "b/q9",
+        "b/q10",
+        "a/q0",
+        "a/q1",
+    ]

@@ -348,7 +348,7 @@ def test_a_run_from_end_to_end(tmp_path: Path) -> None:
             cell = Cell("vanilla", "locomo", 0, window)
             identity = cell_identity(cell, task, backbone, None)
             run_cell(cell, task, episodes, backbone, store, identity, Silent())
-            samples = store.cell(identity).samples()
+            samples = sorted(store.cell(identity).samples(), key=lambda item: item.query)
             assert [item.query for item in samples] == [query.id for query in queries(episodes)]
             assert {item.status for item in samples} == {"ok"}
             assert {item.extras["question_types"] for item in samples} == set(COUNTS)

@@ -104,6 +104,16 @@ def test_rouge_by_hand() -> None:
     }
 
 
+def test_rouge_of_lines_in_another_order_by_hand() -> None:
+    found = rouge("cat sat\ndog ran", "dog ran far\ncat sat")
+    # On the whole only one of the two lines can be in order: 2 of 4 words, 2 of 5.
+    assert found["rougeL_f1"] == pytest.approx(2 * (2 / 4) * (2 / 5) / (2 / 4 + 2 / 5))
+    assert found["rougeL_recall"] == pytest.approx(2 / 5)
+    # Line by line both are found: 4 of 4 words, 4 of 5.
+    assert found["rougeLsum_f1"] == pytest.approx(2 * (4 / 4) * (4 / 5) / (4 / 4 + 4 / 5))
+    assert found["rougeLsum_recall"] == pytest.approx(4 / 5)
+
+
 def test_every_event_must_stand_in_the_raw_reply() -> None:
     golds = ["Debbie waited.", "She LEFT."]
     reply = "first\nDEBBIE waited. then she left."

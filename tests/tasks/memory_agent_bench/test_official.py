@@ -74,6 +74,7 @@ def test_the_end_is_kept_to_the_token(tmp_path: Path) -> None:
     task, (whole,) = made(tmp_path, [row(context)], 1000)
     assert whole.context.startswith("Dialogue of user")
     assert [query.metadata["context_cut"] for query in whole.queries] == [0.0, 0.0]
+    assert [query.metadata["tokens_cut"] for query in whole.queries] == [0.0, 0.0]
     assert [query.metadata["gold_survives"] for query in whole.queries] == [1.0, 1.0]
     after = 11  # words of what closes a turn
     task, (cut,) = made(tmp_path, [row(context)], 10 + after + 6, buffer=0)
@@ -81,6 +82,7 @@ def test_the_end_is_kept_to_the_token(tmp_path: Path) -> None:
     assert cut.context.endswith("about them.\n")
     kept = len("in Bern. Zoe lives in Rome.") / len(context)
     assert [query.metadata["context_cut"] for query in cut.queries] == [pytest.approx(1 - kept)] * 2
+    assert [query.metadata["tokens_cut"] for query in cut.queries] == [pytest.approx(1 - 6 / 12)] * 2
     assert [query.metadata["gold_survives"] for query in cut.queries] == [0.0, 1.0]
     limits = {"input_limit": 10 + after + 6, "buffer": 0, "counted_by": "words's tokenizer"}
     limits |= {"sentences_by": "punkt's defaults"}

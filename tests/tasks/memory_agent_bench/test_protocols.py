@@ -24,6 +24,7 @@ from deltamem_eval.tasks.memory_agent_bench.protocols import (
 from deltamem_eval.tasks.memory_agent_bench.rows import episode_from_row, load_rows
 from deltamem_eval.tasks.memory_agent_bench.sources import SOURCES, source_of
 from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
+from deltamem_eval.tokens import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,8 +110,31 @@ def test_what_survives_the_cut_is_on_record() -> None:
     assert MARKER in episode.context
     whole = episode_from_row(row(context), split="s", index=0)
     assert [query.metadata["gold_survives"] for query in whole.queries] == [1.0, 1.0]
-    assert whole.queries[0].metadata["context_cut"] == 0.0
+    assert whole.queries[0].metadata["context_cut"] == whole.queries[0].metadata["tokens_cut"] == 0.0
     assert whole.queries[0].prompt != episode.queries[0].prompt
+    assert "tokens_cut" not in episode.queries[0].metadata  # nothing counts tokens
+
+
+def test_what_the_release_cuts_is_told_in_the_backbone_s_tokens(tmp_path: Path) -> None:
+    few, many = "x" * 60_000, " ".join("y" * 30_000)  # one word and 30,000 in as many characters
+    texts = [f"{few}\n{many}\n{few}\nend", "short " * 10]
+    (tmp_path / "rows.json").write_text(json.dumps([row(text) for text in texts]))
+    counted: list[str] = []
+
+    class Words(Counter):
+        def length(self, text: str) -> int:
+            counted.append(text)
+            return len(text.split())
+
+    task = RowsTask(tmp_path / "rows.json", protocol="delta-mem-release")
+    task.prepare(Words("words", 1000))
+    cut, whole = task.episodes(0, None)
+    head, tail = clip_middle(texts[0]).split(MARKER)
+    wanted = 1 - (len(head.split()) + len(tail.split())) / len(texts[0].split())
+    assert cut.queries[0].metadata["tokens_cut"] == pytest.approx(wanted)
+    assert cut.queries[0].metadata["tokens_cut"] > 1.9 * cut.queries[0].metadata["context_cut"]
+    assert whole.queries[0].metadata["tokens_cut"] == 0.0
+    assert texts[1] not in counted  # where nothing is cut nothing is counted
 
 
 def test_the_mark_s_own_words_answer_nothing() -> None:
