@@ -8,7 +8,7 @@ SOURCES := $(shell find harness methods tasks reports results/__init__.py result
 CODE := harness methods tasks reports results/__init__.py results/paper.csv pyproject.toml
 COMMIT = $(shell git rev-parse --verify --quiet HEAD 2>/dev/null | tr -d '\n'; git status --porcelain -- $(CODE) 2>/dev/null | grep -q . && printf %s -dirty)
 
-.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence regress cpu-profile gpu-profile estimate gpu-scan gpu-decode clean
+.PHONY: run test lint types bench bench-regress bench-update inside embedded results tables evidence real sources regress cpu-profile gpu-profile estimate gpu-scan gpu-decode clean
 
 ## run: install, then the main job: one memory method and its controls on the embedded tasks
 run: $(STAMP)
@@ -86,7 +86,22 @@ regress: $(STAMP)
 
 ## evidence: how often the fact asked for stands in the prompt on real rows; ROWS is MemoryAgentBench's Conflict_Resolution file
 evidence: $(STAMP)
-	$(BIN)/python benchmarks/evidence.py $(ROWS)
+	$(BIN)/python benchmarks/evidence.py $(ROWS) --out results
+
+## real: MemoryAgentBench's Conflict_Resolution file, ROWS, through the embedded model, one thread, into results/
+REAL := runs/real
+ON_REAL := oracle-last-write,oracle-first-write,vanilla,bm25-rag,token-write
+real: export OMP_NUM_THREADS := 1
+real: $(STAMP)
+	rm -rf $(REAL)
+	$(BIN)/deltamem-eval run --rows $(ROWS) --window 256 --method $(ON_REAL) --out $(REAL)
+	$(BIN)/deltamem-eval report $(REAL) --by source --format csv > results/conflict_resolution.csv
+	$(BIN)/python benchmarks/long_row.py $(ROWS) --out results/long_row.csv
+
+## sources: in-context-learning rows rebuilt from raw data sets, answered without a model, into results/; RAW is their folder
+sources: export OMP_NUM_THREADS := 1
+sources: $(STAMP)
+	$(BIN)/python benchmarks/sources.py $(RAW) --out results
 
 ## cpu-profile: memory and speed by context length of the embedded backbone's sizes, one thread, as tracked in results/
 SIZES := --random-weights embedded --prompt-lengths 1k,2k,4k,8k,16k --decode 64 --device cpu

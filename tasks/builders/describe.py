@@ -45,8 +45,9 @@ def describe(rows: Sequence[Row], count: Count) -> dict[str, dict[str, Any]]:
     rows, questions; context_characters and context_tokens, each with min and max; duplicated_questions: those
     that repeat one of their row; answers_in_question: those in which an acceptable answer stands as words.
     icl: labels, shots a label (min and max), questions_in_context. longmemeval: has_answer, flags in the text
-    of contexts. facts: the sums of `facts.Conflicts`, and conflict_free, the share with one value among the
-    questions matched to a slot.
+    of contexts. facts: the sums of `facts.Conflicts`, and two shares of questions without a conflict:
+    conflict_free, those with one value among the questions matched to a slot, and conflict_free_by_gold, by
+    the words before the gold, among those whose gold ends a fact.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
@@ -108,8 +109,14 @@ def _facts(rows: list[Row]) -> dict[str, Any]:
     total: Counter[str] = Counter()
     for row in rows:
         total.update(asdict(conflicts(row)))
-    matched = total["questions"] - total["unmatched"]
-    return {**total, "conflict_free": total["single"] / matched if matched else None}
+    shares = {
+        name: total[count] / among if (among := total["questions"] - total[without]) else None
+        for name, count, without in (
+            ("conflict_free", "single", "unmatched"),
+            ("conflict_free_by_gold", "single_by_gold", "unstated"),
+        )
+    }
+    return {**total, **shares}
 
 
 def to_text(found: Mapping[str, Mapping[str, Any]]) -> str:

@@ -53,6 +53,9 @@ SPLITS = (
         "24d5c3f09ce0ce15625cb9f8a98f44f0d864ca6c94d7b4ad04eb697ca3a5ff45",
     ),
 )
+# Movies by number; at the top of the repository.
+ENTITY_FILE = "entity2id.json"
+ENTITY_SHA256 = "63353aca481bc9558b502f91cb98f6fa26438796fdd7e0bc06b5a1532126e8b5"
 SUFFIXES = (".parquet", ".json", ".jsonl")
 
 
@@ -94,13 +97,22 @@ def _local(split: SplitFile, folder: Path) -> Path:
 
 
 def _download(split: SplitFile) -> Path:
+    return fetch(split.path, split.sha256, "put it into a folder and give --task-option path=FOLDER")
+
+
+def fetch(path: str, sha256: str, instead: str) -> Path:
+    """A file of the repository at REVISION, from the hub or its cache; the caller is to check it.
+
+    sha256: what it should have, 64 hex digits; instead: what can be done offline. Raises UnavailableError,
+    which says both, where neither the hub nor its cache gives the file.
+    """
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(hf_hub_download(REPOSITORY, split.path, repo_type="dataset", revision=REVISION))
+        return Path(hf_hub_download(REPOSITORY, path, repo_type="dataset", revision=REVISION))
     except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
         raise UnavailableError(
-            f"cannot get {split.path} (sha256 {split.sha256}) of {REPOSITORY} at {REVISION[:12]}: go online "
-            f"once, or put it into a folder and give --task-option path=FOLDER ({type(error).__name__})"
+            f"cannot get {path} (sha256 {sha256}) of {REPOSITORY} at {REVISION[:12]}: go online once, or "
+            f"{instead} ({type(error).__name__})"
         ) from None

@@ -14,10 +14,15 @@ from pathlib import Path
 
 from deltamem_eval.errors import UnavailableError, UserError
 from deltamem_eval.tasks.files import read_json
-from deltamem_eval.tasks.memory_agent_bench.hub import REPOSITORY, REVISION, own_cache
+from deltamem_eval.tasks.memory_agent_bench.hub import (
+    ENTITY_FILE,
+    ENTITY_SHA256,
+    REPOSITORY,
+    REVISION,
+    fetch,
+    own_cache,
+)
 
-ENTITY_FILE = "entity2id.json"
-ENTITY_SHA256 = "63353aca481bc9558b502f91cb98f6fa26438796fdd7e0bc06b5a1532126e8b5"
 VARIABLE = "DELTAMEM_EVAL_ENTITIES"
 CUTS = (1, 5, 10)
 
@@ -91,8 +96,9 @@ def load_catalogue(file: str | Path | None = None, folders: Sequence[Path] = ())
     """The catalogue of a file, else of the first of the places where it is looked for, once a process.
 
     A file that is named here or in VARIABLE is taken as it is; any other must be the benchmark's. folders:
-    where it is looked for before the usual places. Raises UnavailableError where there is none, saying how to
-    get it; UserError for one that cannot be read or is another.
+    where it is looked for before the usual places; where none has it, it is fetched from the hub. Raises
+    UnavailableError where that fails, saying where to put it; UserError for one that cannot be read or is
+    another.
     """
     named = file or os.environ.get(VARIABLE)
     if named:
@@ -100,23 +106,34 @@ def load_catalogue(file: str | Path | None = None, folders: Sequence[Path] = ())
             raise UnavailableError(f"{named}: no such file" + ("" if file else f" ({VARIABLE} names it)"))
         return _read(Path(named))
     places = [*(folder / ENTITY_FILE for folder in folders), *_places()]
-    for place in places:
-        if place.is_file():
-            return _read(place, ENTITY_SHA256)
-    raise UnavailableError(
-        f"movie recommendations need the benchmark's {ENTITY_FILE} (sha256 {ENTITY_SHA256[:16]}…): get it by "
-        f"hf download {REPOSITORY} {ENTITY_FILE} --repo-type dataset --revision {REVISION}, or put it at "
-        f"{places[-1]}, or name it in {VARIABLE}"
-    )
+    found = next((place for place in places if place.is_file()), None)
+    return _read(found or _fetched(), ENTITY_SHA256)
 
 
 def _places() -> list[Path]:
-    """Where the catalogue may be: in the hub's cache, as the benchmark's code has it, in our own cache."""
+    """Where the catalogue may be: in the hub's cache, in the working folder and where the benchmark's
+    code has it there, in our own cache.
+    """
     from huggingface_hub import try_to_load_from_cache
 
     cached = try_to_load_from_cache(REPOSITORY, ENTITY_FILE, repo_type="dataset", revision=REVISION)
     found = [Path(cached)] if isinstance(cached, str) else []
-    return [*found, Path("processed_data/Recsys_Redial") / ENTITY_FILE, own_cache() / ENTITY_FILE]
+    here = Path.cwd()
+    return [
+        *found,
+        here / ENTITY_FILE,
+        here / "processed_data" / "Recsys_Redial" / ENTITY_FILE,
+        own_cache() / ENTITY_FILE,
+    ]
+
+
+def _fetched() -> Path:
+    """The catalogue from the hub. Raises UnavailableError where it is not to be had."""
+    instead = f"put it at {own_cache() / ENTITY_FILE}, or name it in {VARIABLE}"
+    try:
+        return fetch(ENTITY_FILE, ENTITY_SHA256, instead)
+    except UnavailableError as error:
+        raise UnavailableError(f"movie recommendations need a file more: {error}") from None
 
 
 @lru_cache(maxsize=2)
@@ -124,8 +141,8 @@ def _read(place: Path, expected: str = "") -> Catalogue:
     value, sha256 = read_json(place)
     if expected and sha256 != expected:
         raise UserError(
-            f"{place} is not the benchmark's {ENTITY_FILE}: sha256 {sha256[:16]}…, expected "
-            f"{expected[:16]}…; replace it, or name it in {VARIABLE} if that is meant"
+            f"{place} is not the benchmark's {ENTITY_FILE}: sha256 {sha256}, expected {expected}; replace "
+            f"it, or name it in {VARIABLE} if that is meant"
         )
     if not isinstance(value, dict) or not all(isinstance(number, int) for number in value.values()):
         raise UserError(f"{place} must map entity addresses to numbers")

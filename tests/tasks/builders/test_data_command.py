@@ -9,6 +9,7 @@ from click.testing import Result
 from deltamem_eval.cli.data import data
 from deltamem_eval.errors import UserError
 from deltamem_eval.tasks.builders.common import write_rows
+from deltamem_eval.tasks.builders.describe import to_text
 from deltamem_eval.tasks.memory_agent_bench.rows import load_rows
 from typer.testing import CliRunner
 
@@ -203,4 +204,6 @@ def test_describe_on_the_benchmarks_own_rows() -> None:
     short, long = (found[f"factconsolidation_sh_{size}"]["facts"] for size in ("6k", "262k"))
     assert (short["conflict_free"], short["contradicting"]) == (0.26, 0)
     assert (long["conflict_free"], long["contradicting"]) == (0.23, 3)
+    assert (short["conflict_free_by_gold"], long["conflict_free_by_gold"]) == (0.26, 0.21)
+    assert "facts conflict free by gold  21.0%" in to_text(found)
     assert "facts" not in found["factconsolidation_mh_6k"]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from deltamem_eval.numbered_facts import Fact, Slots, parse_facts, slot_candidates
 from deltamem_eval.relations import prefixes, split_statement
-from deltamem_eval.tasks.builders.facts import conflicts
+from deltamem_eval.tasks.builders.facts import conflicts, single_by_gold
 
 from shared import shared
 
@@ -81,6 +81,29 @@ def test_conflicts_are_counted() -> None:
     found = conflicts(row)
     assert (found.questions, found.unmatched, found.single, found.contradicting) == (4, 1, 1, 1)
     assert (found.newest_right, found.oldest_right) == (2, 2)
+    assert (found.unstated, found.single_by_gold) == (1, 1)  # no fact ends in Ann
+
+
+def test_by_the_words_before_the_gold_a_line_of_another_slot_may_be_taken() -> None:
+    row = {
+        "context": "0. Go was created in the country of China.\n"
+        "1. Go fish was created in the country of China.\n"
+        "2. Go fish was created in the country of Japan.\n",
+        "questions": ["Which country was Go created in?", "Which country was Go fish created in?"],
+        "answers": [["China"], ["Japan"]],
+    }
+    found = conflicts(row)
+    assert (found.single, found.single_by_gold) == (1, 0)
+    older = row["context"].replace("0. ", "9. ")  # the newest of equals is Go's own line now
+    assert conflicts({**row, "context": older}).single_by_gold == 1
+
+
+def test_words_before_the_gold_are_whole_words() -> None:
+    facts = ["The head of Oslo is Ann", "The head of Oslo isle is Bob", "Mary Ann lives in Rome"]
+    assert single_by_gold(facts, "Who is the head of Oslo?", ["Ann"]) is True
+    assert single_by_gold(facts, "Where does Mary Ann live?", ["Paris", "Rome"]) is True
+    assert single_by_gold([*facts, "The head of Oslo is Zoe"], "Who is the head of Oslo?", ["Ann"]) is False
+    assert single_by_gold(facts, "Who is it?", ["ob"]) is None
 
 
 def real_row(source: str) -> dict[str, Any]:
@@ -89,18 +112,19 @@ def real_row(source: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("source", "facts", "slots", "single", "contradicting", "oldest"),
+    ("source", "facts", "slots", "single", "by_gold", "contradicting", "oldest"),
     [
-        ("factconsolidation_sh_6k", 455, 294, 26, 0, 26),
-        ("factconsolidation_sh_262k", 18332, 11096, 23, 3, 26),
+        ("factconsolidation_sh_6k", 455, 294, 26, 26, 0, 26),
+        ("factconsolidation_sh_262k", 18332, 11096, 23, 21, 3, 26),
     ],
 )
 def test_the_benchmarks_own_rows(
-    source: str, facts: int, slots: int, single: int, contradicting: int, oldest: int
+    source: str, facts: int, slots: int, single: int, by_gold: int, contradicting: int, oldest: int
 ) -> None:
     found = conflicts(real_row(source))
     assert (found.facts, found.slots, found.superseded) == (facts, slots, facts - slots)
     assert (found.unmatched, found.single, found.contradicting) == (0, single, contradicting)
+    assert (found.unstated, found.single_by_gold) == (0, by_gold)
     assert (found.newest_right, found.oldest_right) == (100 - contradicting, oldest)
 
 

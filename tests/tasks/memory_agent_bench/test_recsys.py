@@ -1,17 +1,19 @@
 """Movie recommendations: titles, items of a reply and recall, by hand; the real catalogue where it is."""
 
 import json
+import re
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from deltamem_eval.errors import UserError
+from deltamem_eval.errors import UnavailableError, UserError
 from deltamem_eval.tasks.memory_agent_bench import recsys
-from deltamem_eval.tasks.memory_agent_bench.hub import REVISION
+from deltamem_eval.tasks.memory_agent_bench.hub import ENTITY_SHA256, REPOSITORY, REVISION
 from deltamem_eval.tasks.memory_agent_bench.metrics import score
 from deltamem_eval.tasks.memory_agent_bench.protocols import PROTOCOLS
 from deltamem_eval.tasks.memory_agent_bench.recsys import Catalogue, items_of, load_catalogue, title_of
 from deltamem_eval.tasks.memory_agent_bench.task import MemoryAgentBenchTask, RowsTask
+from huggingface_hub.errors import LocalEntryNotFoundError
 from rapidfuzz.distance import Levenshtein
 
 from shared import shared
@@ -56,6 +58,10 @@ def test_recall_counts_the_first_titles_nearest_to_the_items() -> None:
         catalogue.recall(reply, ["77"])
 
 
+def offline(*_: object, **__: object) -> str:
+    raise LocalEntryNotFoundError("offline")
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where our cache would hold the catalogue, with no other to be found."""
@@ -63,18 +69,21 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv(recsys.VARIABLE, raising=False)
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_, **__: None)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
     (tmp_path / "cache" / "deltamem-eval").mkdir(parents=True)
     return tmp_path / "cache" / "deltamem-eval" / "entity2id.json"
 
 
 def test_a_missing_or_broken_catalogue_is_said(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        UserError, match=r"entity2id.json \(sha256 63353aca481bc955…\): get it by hf download"
+        UnavailableError,
+        match=rf"entity2id.json \(sha256 {ENTITY_SHA256}\) of .* at {REVISION[:12]}: go online once, "
+        rf"or put it at {re.escape(str(own))}, or name it in DELTAMEM_EVAL_ENTITIES",
     ):
         load_catalogue()
     own.write_text(json.dumps(ENTITIES))
     with pytest.raises(
-        UserError, match=r"is not the benchmark's entity2id.json: sha256 .* expected 63353aca"
+        UserError, match=rf"is not the benchmark's entity2id.json: .* expected {ENTITY_SHA256};"
     ):
         load_catalogue()
     monkeypatch.setattr(recsys, "ENTITY_SHA256", sha256(own.read_bytes()).hexdigest())
@@ -106,6 +115,52 @@ def test_the_hub_s_copy_is_that_of_the_pinned_revision(own: Path, monkeypatch: p
     assert load_catalogue().title("0") == "Water"
 
 
+def test_as_a_last_resort_it_is_fetched_at_the_pinned_revision(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def fetched(*given: str, **more: str) -> str:
+        asked.append((given, more))
+        return str(blob)
+
+    blob = own.parent / "blob"
+    blob.write_text(json.dumps(ENTITIES))
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetched)
+    with pytest.raises(UserError, match=r"blob is not the benchmark's"):
+        load_catalogue()
+    assert asked == [((REPOSITORY, "entity2id.json"), {"repo_type": "dataset", "revision": REVISION})]
+    monkeypatch.setattr(recsys, "ENTITY_SHA256", sha256(blob.read_bytes()).hexdigest())
+    assert load_catalogue().title("0") == "Water"
+    own.write_text(blob.read_text())
+    load_catalogue()
+    assert len(asked) == 2  # what is at hand is not asked for
+
+
+@pytest.mark.parametrize("place", ["entity2id.json", "processed_data/Recsys_Redial/entity2id.json"])
+def test_a_reply_is_scored_by_the_file_beside_the_work(
+    place: str, own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = ("recsys_redial_full", "1. Heat\n2. Water", ["4", "0"])
+    with pytest.raises(UnavailableError, match="movie recommendations need a file more"):
+        score(*given)
+    Path(place).parent.mkdir(parents=True, exist_ok=True)  # the folder at work in is the fixture's
+    Path(place).write_text(json.dumps(ENTITIES))
+    with pytest.raises(UserError, match=rf"{place} is not the benchmark's"):
+        score(*given)
+    monkeypatch.setattr(recsys, "ENTITY_SHA256", sha256(Path(place).read_bytes()).hexdigest())
+    assert score(*given)["recsys_recall@5"] == 1.0
+
+
+def test_a_reply_is_scored_by_the_file_that_the_variable_names(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = own.parent.parent / "movies.json"
+    file.write_text(json.dumps(ENTITIES))
+    monkeypatch.setenv(recsys.VARIABLE, str(file))
+    assert score("recsys_redial_full", "1. Heat", ["4", "0"])["recsys_recall@1"] == 0.5
+
+
 ROW = {
     "context": "Dialogue 1: System: hi User: I like Heat.\n",
     "questions": ["User: what else?"],
@@ -118,9 +173,9 @@ def test_tasks_ask_for_the_catalogue_before_they_run(own: Path, monkeypatch: pyt
     plain = {**ROW, "answers": [["4"]], "metadata": {"source": "icl_x"}}
     file = Path("Test_Time_Learning.json")
     file.write_text(json.dumps([ROW, plain]))
-    with pytest.raises(UserError, match=r"need the benchmark's .*--task-option sources=icl"):
+    with pytest.raises(UserError, match=r"cannot get entity2id\.json .*--task-option sources=icl"):
         MemoryAgentBenchTask(".", "Test_Time_Learning")
-    with pytest.raises(UserError, match=r"need the benchmark's .*take the recsys rows out of Test_Time"):
+    with pytest.raises(UserError, match=r"cannot get entity2id\.json .*take the recsys rows out of Test"):
         RowsTask(file)
     assert "catalogue" not in MemoryAgentBenchTask(".", "Test_Time_Learning", "icl").identity()
     own.write_text(json.dumps(ENTITIES))
