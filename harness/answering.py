@@ -190,10 +190,12 @@ class CellWork:
 
         Where the batch fails each question is asked alone, so that none fails for another's sake.
         """
+        from deltamem_eval.choosing import answer
+
         try:
             with self._backbone.clock.lost_on_error():
                 method.restore(snapshot)
-                answers = method.answer(batch)
+                answers = answer(method, self._backbone, batch)
                 if len(answers) != len(batch):
                     raise ValueError(f"{len(answers)} answers to {len(batch)} questions")
                 return answers

@@ -15,6 +15,7 @@ from deltamem_eval.attention import can_share, reading
 from deltamem_eval.decoding import Continuation, Decoding, Request
 from deltamem_eval.errors import UserError
 from deltamem_eval.hub import identity_of
+from deltamem_eval.likelihood import Expected, score_continuations
 from deltamem_eval.overhead import ModelShape
 from deltamem_eval.phases import DecodeClock, is_out_of_memory
 from deltamem_eval.shapes import meant
@@ -72,7 +73,8 @@ class Backbone:
     the hub commit. batch_size: rows decoded at once, set to what is asked for; halved when memory runs out
     (`notices` says so), until `full_batches`. system: the message that opens every prompt, where a task sets
     one. processors: called with the last forward's token ids [batch, tokens] and the next token's logits
-    [batch, vocab], as transformers' logits processors are; their results are what is decoded from.
+    [batch, vocab], as transformers' logits processors are; their results are what is decoded from. expected:
+    continuations that are measured where they would be generated.
     """
 
     def __init__(self, model: Any, tokenizer: Any, name: str, identity: str, batch_size: int = 8) -> None:
@@ -85,6 +87,7 @@ class Backbone:
         self.system = ""
         self.processors: list[Callable[[Tensor, Tensor], Tensor]] = []
         self.clock = DecodeClock()
+        self.expected = Expected()
         self._ahead = ahead = Ahead(tokenizer)
         # A run asks for each context once a cell. This must not hold the backbone, or its weights would stay.
         self._length = lru_cache(maxsize=4096)(lambda text: len(ahead.encode(text)))
@@ -187,8 +190,15 @@ class Backbone:
 
         before_batch is called with the number of rows before each batch (a memory sets its state
         there). Answers do not depend on the batch: padding is masked and positions count real tokens only.
-        Raises UserError where prompt and budget exceed the model's positions.
+        Requests that are `expected` are scored and give empty texts. Raises UserError where prompt and budget
+        exceed the model's positions.
         """
+        wanted = self.expected.of_all(requests)
+        if wanted:
+            scores = score_continuations(self, requests, wanted, prefix, before_batch)
+            for request, score in zip(requests, scores, strict=True):
+                self.expected.note(request, score)
+            return [Continuation("", 0)] * len(requests)
         for request in requests:
             self._check_length(request, prefix)
         order = sorted(range(len(requests)), key=lambda index: len(requests[index].ids))

@@ -39,7 +39,10 @@ class Query:
     targets: acceptable answers. max_new_tokens: decoding budget in tokens. stop: strings that end the answer.
     metadata may hold `evidence` (list[str]: passages that must be visible to answer), `chance` (float:
     accuracy of a uniform guess over the answer space) and `selection` (float: accuracy of a uniform guess
-    among the context's values of the right kind).
+    among the context's values of the right kind). With `choices` (list[str]: continuations of the prompt,
+    white space before them included) nothing is generated: the answer is the one that is likeliest after the
+    prompt. Where prompts differ between choices, `choice_requests` ([prompt, continuation] of each) says
+    what is measured, and `choices` only what the answers are called.
     """
 
     id: str
@@ -72,6 +75,8 @@ class Answer:
 
     prompt_tokens, new_tokens: lengths in backbone tokens. visible: the context text that stood in the prompt,
     None when the method put none there. prompt_hash: SHA-256 (16 hex digits) of the prompt's token ids.
+    choices: of each of a query's `choices` the natural log-probability after the prompt, and whether greedy
+    decoding gives it; the runner fills it in.
     """
 
     text: str
@@ -82,6 +87,7 @@ class Answer:
     visible: str | None = None
     prompt_hash: str = ""
     context_tokens: int = 0
+    choices: tuple[tuple[float, bool], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -270,6 +276,10 @@ class Task(ABC):
 
         An answer whose score is none of that, or raises, is stored as failed with the reason.
         """
+
+    def score_answer(self, query: Query, answer: Answer) -> dict[str, float]:
+        """As `score`, for a task that asks more of an answer than its text: the likelihoods of choices."""
+        return self.score(query, answer.text)
 
     @abstractmethod
     def identity(self) -> dict[str, Any]:

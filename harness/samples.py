@@ -57,8 +57,13 @@ def make_sample(
         peak_bytes=batch.peaks,
         memory_bytes=batch.held or {},
         device=device,
-        extras={name: metadata[name] for name in _EXTRAS if name in metadata},
+        extras={name: metadata[name] for name in _EXTRAS if name in metadata} | _likelihoods(answer),
     )
+
+
+def _likelihoods(answer: Answer) -> dict[str, list[float]]:
+    """The natural log-probabilities of a question's choices; nothing where it has none."""
+    return {"choice_logprobs": [total for total, _ in answer.choices]} if answer.choices else {}
 
 
 def _scored(task: Task, query: Query, answer: Answer) -> tuple[dict[str, float], str | None]:
@@ -69,7 +74,7 @@ def _scored(task: Task, query: Query, answer: Answer) -> tuple[dict[str, float],
     if answer.status != "ok":
         return {}, None
     try:
-        metrics = task.score(query, answer.text)
+        metrics = task.score_answer(query, answer)
         broken = _not_numbers(metrics) or _not_a_share(metrics, task.primary)
     except UserError:
         raise

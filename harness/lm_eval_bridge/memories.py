@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import track
 
 if TYPE_CHECKING:
-    from deltamem_eval.lm_eval_bridge.scoring import Scored, ScoringBackbone
+    from deltamem_eval.backbone import Backbone
+    from deltamem_eval.likelihood import Scored
 
 _KEPT = 64  # snapshots kept, the least recently used dropped first
 
@@ -39,7 +40,7 @@ class Memories:
     cut into sentences, as the harness's own tasks do it.
     """
 
-    def __init__(self, method: MemoryMethod, backbone: ScoringBackbone) -> None:
+    def __init__(self, method: MemoryMethod, backbone: Backbone) -> None:
         self.ingests: Counter[str] = Counter()
         self.skipped = 0
         self._method = method
@@ -74,14 +75,15 @@ class Memories:
         return total
 
     def _measure(self, queries: Sequence[Query], continuations: Mapping[str, Sequence[int]]) -> list[Scored]:
-        with self._backbone.expecting(continuations) as found:
-            self._method.answer(queries)
-        if any(query.stop[0] not in found for query in queries):
-            raise UserError(
-                f"{self._method.name} does not answer through the backbone: the probability of a given "
-                "continuation cannot be had from it (generate_until tasks work)"
-            )
-        return [found[query.stop[0]] for query in queries]
+        from deltamem_eval.likelihood import measure
+
+        scores = []
+        measured = measure(self._method, self._backbone, queries, continuations)
+        for query, (answer, score) in zip(queries, measured, strict=True):
+            if score is None:
+                raise UserError(f"{self._method.name} gave no answer to {query.id}: {answer.error}")
+            scores.append(score)
+        return scores
 
     def _by_context(self, asked: Sequence[Asked], run: Callable[[list[Query]], list[T]]) -> list[T]:
         groups: defaultdict[str, list[int]] = defaultdict(list)

@@ -12,15 +12,15 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from deltamem_eval.backbone import load_backbone
+from deltamem_eval.backbone import Backbone, load_backbone
 from deltamem_eval.errors import UserError, unknown
 from deltamem_eval.hashing import hash_json
 from deltamem_eval.interface import MemoryMethod, MethodSettings, Query
+from deltamem_eval.likelihood import continuation_ids, tag
 from deltamem_eval.lm_eval_bridge.arguments import Arguments, parse
 from deltamem_eval.lm_eval_bridge.memories import Asked, Memories
-from deltamem_eval.lm_eval_bridge.scoring import ScoringBackbone
 from deltamem_eval.lm_eval_bridge.split import Splitter
-from deltamem_eval.lm_eval_bridge.texts import continuation_ids, pieces, stops_of
+from deltamem_eval.lm_eval_bridge.texts import pieces, stops_of
 from deltamem_eval.methods.prompt import PROMPT_VERSION
 from deltamem_eval.registry import METHODS
 from lm_eval.api.model import LM
@@ -29,7 +29,6 @@ _log = logging.getLogger(__name__)
 _ANSWER_TOKENS = 256  # lm-eval's budget where a task names none
 _GREEDY = {"do_sample": (None, False), "num_beams": (None, 1)}
 _NAMES = ("model", "method", "adapter", "window", "split", "chat", "options", "dtype", "seed")
-_TAG = "\u2060continuation {}\u2060"  # a stop string no text holds; marks the continuation to score
 
 
 class DeltaMemLM(LM):  # type: ignore[misc]
@@ -87,9 +86,7 @@ class DeltaMemLM(LM):  # type: ignore[misc]
             options=options,
         )
         made = self.arguments
-        self.backbone = ScoringBackbone.of(
-            load_backbone(made.model, made.device, made.dtype, made.batch_size)
-        )
+        self.backbone = load_backbone(made.model, made.device, made.dtype, made.batch_size)
         if not made.chat:
             self.backbone.tokenizer.chat_template = None
         self._device = self.backbone.device
@@ -97,7 +94,8 @@ class DeltaMemLM(LM):  # type: ignore[misc]
         self._method: MemoryMethod | None = None
         self._hf: Any = _plain_lm(self.backbone) if made.plain else None
         if self._hf is None:
-            self._method = _make_method(made, self.backbone)
+            settings = MethodSettings(made.window, made.seed, made.adapter, made.options)
+            self._method = METHODS.load(made.method)(self.backbone, settings)
             self.memories = Memories(self._method, self.backbone)
 
     def generate_until(self, requests: list[Any]) -> list[str]:
@@ -254,20 +252,10 @@ def answer_budget(given: dict[str, Any]) -> int:
 
 
 def _scored_query(index: int, question: str, length: int) -> Query:
-    return Query(str(index), question, (), length, (_TAG.format(index),))
+    return Query(str(index), question, (), length, (tag(index),))
 
 
-def _make_method(made: Arguments, backbone: ScoringBackbone) -> MemoryMethod:
-    """The method, MemGen in the form that can be scored."""
-    kind = METHODS.load(made.method)
-    if made.method == "memgen":
-        from deltamem_eval.lm_eval_bridge.memgen import ScoredMemGen
-
-        kind = ScoredMemGen
-    return kind(backbone, MethodSettings(made.window, made.seed, made.adapter, made.options))
-
-
-def _plain_lm(backbone: ScoringBackbone) -> Any:
+def _plain_lm(backbone: Backbone) -> Any:
     """lm-eval's own model class around the backbone's model and tokenizer."""
     from lm_eval.models.huggingface import HFLM
 

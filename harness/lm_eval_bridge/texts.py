@@ -1,4 +1,4 @@
-"""Token ids of continuations as lm-eval counts them, and texts cut into pieces for rolling scores."""
+"""Texts cut into pieces for rolling scores, and lm-eval's stop strings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,6 @@ from deltamem_eval.errors import UserError
 
 if TYPE_CHECKING:
     from deltamem_eval.backbone import Backbone
-
-
-def continuation_ids(
-    backbone: Backbone, question: str, continuation: str, chat: bool
-) -> tuple[str, list[int]]:
-    """The question as it is to be asked, and the continuation's token ids.
-
-    In running text the two are tokenised together and cut where the question's own tokens end, its trailing
-    spaces counted to the continuation (lm-eval's `_encode_pair`). In a chat template the continuation begins
-    the assistant's turn: white space that would part it from the question is left out.
-    """
-    if chat:
-        return question, backbone.encode(continuation.lstrip())
-    kept = question.rstrip()
-    moved = question[len(kept) :] + continuation
-    return kept, backbone.encode(kept + moved)[len(backbone.encode(kept)) :]
 
 
 def pieces(backbone: Backbone, text: str, size: int) -> list[str]:

@@ -90,10 +90,16 @@ class MemGen(Vanilla):
                 context = self._window.last(min(self._window.size, self._prompts.room(query)))
                 prompt = self._prompts.build(context, query)
                 visible = self._backbone.decode(context) if context else None
-                with self._backbone.clock.generation():
-                    continuation = self._continue(prompt)
-                answers.append(to_answer(prompt, continuation, visible, len(context)))
+                answers.append(to_answer(prompt, self._reply(prompt), visible, len(context)))
         return answers
+
+    def _reply(self, prompt: Prompt) -> Continuation:
+        """What follows a prompt: generated, unless the backbone expects tokens to be measured."""
+        wanted = self._backbone.expected.of(prompt.request)
+        if wanted is not None:
+            return self._scored(prompt, wanted)
+        with self._backbone.clock.generation():
+            return self._continue(prompt)
 
     def _continue(self, prompt: Prompt) -> Continuation:
         from deltamem_eval.decoding import Decoding
@@ -125,6 +131,35 @@ class MemGen(Vanilla):
             return lambda _: 0.0
         asked = hash_ids([*prompt.prefix, *prompt.request.ids])
         return lambda tokens: logistic(Random(f"memgen/{self._seed}/{asked}/{tokens}").random())
+
+    def _scored(self, prompt: Prompt, wanted: Sequence[int]) -> Continuation:
+        """Measures given tokens, which bring on the weaves that the same tokens generated would."""
+        import torch
+        from deltamem_eval.decoding import Continuation
+        from deltamem_eval.likelihood import first_token, measured
+
+        backbone = self._backbone
+        stream = self._started(prompt.prefix)
+        ids = prompt.request.ids or (() if prompt.prefix else (first_token(backbone),))
+        if ids:
+            stream.feed(self._parts.embed(ids))
+        if self._fits(stream, prompt):
+            stream.weave("prompt", self._bounds(prompt)(0))
+        logits = torch.cat(self._forced(stream, prompt, wanted))
+        backbone.expected.note(prompt.request, measured(logits, wanted))
+        return Continuation("", 0)
+
+    def _forced(self, stream: Stream, prompt: Prompt, wanted: Sequence[int]) -> list[Tensor]:
+        """The logits [1, vocab] before each wanted token, weaves made where a generation would make them."""
+        parts, used, logits, bound = self._parts, 0, [stream.logits], self._bounds(prompt)
+        for tokens, token in enumerate(wanted[:-1], 1):
+            stream.feed(parts.embed([token]))
+            at_end = self._backbone.decode(wanted[:tokens]).endswith(parts.config.delimiters)
+            open_to = at_end and used < self._most and self._fits(stream, prompt)
+            if open_to and stream.weave("inner", bound(tokens)):
+                used += 1
+            logits.append(stream.logits)
+        return logits
 
     def _fits(self, stream: Stream, prompt: Prompt) -> bool:
         """Whether latents and the rest of the answer stay within the positions."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 
 from deltamem_eval.errors import UnavailableError, UserError, unknown
 from deltamem_eval.hashing import hash_json, hash_text
-from deltamem_eval.interface import Chunk, Episode, Query, Task
+from deltamem_eval.interface import Answer, Chunk, Episode, Query, Task, TokenCounter
 from deltamem_eval.lm_eval_bridge.mistakes import in_a_line
 from deltamem_eval.lm_eval_bridge.split import Splitter
+from deltamem_eval.tasks.lm_eval_tasks import choices
 from deltamem_eval.tasks.memory_agent_bench.protocols import split_context
 
 _FEWSHOT_SEED = 1234  # lm-eval's own, for our seed 0
@@ -26,28 +27,32 @@ _RESOURCES = {"ifeval": "tokenizers/punkt_tab"}  # what scoring reads besides th
 
 @dataclass(frozen=True)
 class _Request:
-    """One request of an lm-eval task: its task, its document, and the instance that holds the prompt."""
+    """A document's requests of an lm-eval task: one, or one a choice. instances: they hold the prompts."""
 
     task: Any
-    instance: Any
+    instances: Sequence[Any]
 
 
 class LmEvalTask(Task):
-    """A task or group of lm-eval whose answers are generated, run with our methods and stored as our records.
+    """A task or group of lm-eval, run with our methods and stored as our records.
+
+    Answers are generated; of a multiple_choice task the likeliest choice is the answer, each choice being
+    measured after the prompt and the memory that the method would answer from.
 
     Options. task: lm-eval's name for it. include_path: a folder of YAML tasks, searched instead of lm-eval's
     own. split: a rule of the lm-eval bridge by which each request is cut into context and question; `auto`
     cuts at the end of the document's own `context` where the prompt holds it, else at the last blank line, so
     that few-shot examples are context too, and `none` leaves no context. filter: the name of the task's
     filter that answers go through, its first one where empty. max_new_tokens: the answer's budget in tokens;
-    0, the default, is the task's own, and lm-eval's 256 where it names none. Documents in a row with one
-    context are one episode, which is written once. `accuracy` is the first metric of lm-eval's
-    `process_results`. The seed draws the few-shot examples (seed 0 draws lm-eval's); limit counts documents a
-    task. Raises UserError for a task that is not there, cannot be loaded or is not generate_until.
+    0, the default, is the task's own, and lm-eval's 256 where it names none; where there are choices nothing
+    is generated. Documents in a row with one context are one episode, which is written once. `accuracy` is
+    the first metric of lm-eval's `process_results`. The seed draws the few-shot examples (seed 0 draws
+    lm-eval's); limit counts documents a task. Raises UserError for a task that is not there, cannot be loaded
+    or is of another output type.
     """
 
     name: ClassVar[str] = "lm-eval"
-    summary: ClassVar[str] = "any generate_until task of lm-eval, by its name"
+    summary: ClassVar[str] = "any generate_until or multiple_choice task of lm-eval, by its name"
     defaults: ClassVar[Mapping[str, Any]] = {
         "task": "",
         "include_path": "",
@@ -81,7 +86,17 @@ class LmEvalTask(Task):
         self._filter = filter
         for found in self._tasks.values():
             _filter_of(found, filter)
+        if max_new_tokens and all(found.OUTPUT_TYPE == choices.OUTPUT_TYPE for found in self._tasks.values()):
+            raise UserError(
+                f"option max_new_tokens has no effect on lm-eval task {task}: its choices are measured, "
+                "nothing is generated"
+            )
         self._requests: dict[str, _Request] = {}
+        self._length: Callable[[str], int] = len
+
+    def prepare(self, backbone: TokenCounter) -> None:
+        """Choices are measured in the backbone's tokens."""
+        self._length = backbone.length
 
     def episodes(self, seed: int, limit: int | None) -> Iterator[Episode]:
         """Documents with the same context, in a row, as one episode; at most `limit` documents a task.
@@ -92,39 +107,70 @@ class LmEvalTask(Task):
             with in_a_line(f"requests of lm-eval task {name} cannot be built", _LOOK):
                 task.set_fewshot_seed(_FEWSHOT_SEED + seed)
                 task.build_all_requests(limit=limit)
-                made = [self._request(name, task, instance) for instance in task.instances]
+                groups = groupby(task.instances, key=lambda instance: instance.doc_id)
+                made = [self._request(name, task, list(group)) for _, group in groups]
             for index, (context, group) in enumerate(groupby(made, key=lambda item: item[0])):
                 chunks = tuple(Chunk(text, place) for place, text in enumerate(split_context(context)))
                 queries = tuple(query for _, query in group)
                 yield Episode(f"{name}/{index}", self._name, name, chunks, queries)
 
-    def _request(self, name: str, task: Any, instance: Any) -> tuple[str, Query]:
-        """A request's context, and its question as a query; the request is kept for scoring."""
+    def _request(self, name: str, task: Any, instances: Sequence[Any]) -> tuple[str, Query]:
+        """A document's context, and its question as a query; the requests are kept for scoring."""
+        parts = [self._split.split(instance.args[0], instance.doc) for instance in instances]
+        key = f"{name}/{instances[0].doc_id}"
+        self._requests[key] = _Request(task, instances)
+        prompts = [part.question for part in parts]
+        if task.OUTPUT_TYPE == choices.OUTPUT_TYPE:
+            query = self._choice(key, task, instances, prompts)
+        else:
+            query = self._question(key, task, instances[0], prompts[0])
+        return choices.shared_context(task, [part.context for part in parts]), query
+
+    def _question(self, key: str, task: Any, instance: Any, prompt: str) -> Query:
+        """A question whose answer is generated. Raises UserError where the task would have it sampled."""
         from deltamem_eval.lm_eval_bridge.model import answer_budget
         from deltamem_eval.lm_eval_bridge.texts import stops_of
 
-        text, given = instance.args
-        parts = self._split.split(text, instance.doc)
-        key = f"{name}/{instance.doc_id}"
-        self._requests[key] = _Request(task, instance)
+        given = instance.args[1]
         own = answer_budget(given)  # refuses sampling, whatever the budget
-        query = Query(
+        return Query(
             id=key,
-            prompt=parts.question,
+            prompt=prompt,
             targets=_targets(task, instance.doc),
             max_new_tokens=self._budget or own,
             stop=stops_of(given.get("until")),
             metadata={"source": self._name},
         )
-        return parts.context, query
+
+    def _choice(self, key: str, task: Any, instances: Sequence[Any], prompts: Sequence[str]) -> Query:
+        """A question with choices, which has room beside it for the longest."""
+        return Query(
+            id=key,
+            prompt=max(prompts, key=len),
+            targets=choices.targets(task, instances[0].doc),
+            max_new_tokens=max(self._length(instance.args[1]) for instance in instances),
+            metadata={"source": self._name, **choices.metadata(task, instances, prompts)},
+        )
 
     def score(self, query: Query, answer: str) -> dict[str, float]:
-        """The task's own metrics of one answer, without white space around it.
+        """The task's own metrics of one answer, without white space around it; of a choice by its text alone
+        the accuracy.
 
         Raises UserError where the first is not a number in 0..1.
         """
+        if "choices" in query.metadata:
+            return {"accuracy": float(answer.strip() in query.targets)}
+        return self._metrics(query, [answer.strip()])
+
+    def score_answer(self, query: Query, answer: Answer) -> dict[str, float]:
+        """As `score`; of a choice the task's own metrics, from the log-probabilities of all choices."""
+        if answer.choices:
+            return self._metrics(query, answer.choices)
+        return self.score(query, answer.text)
+
+    def _metrics(self, query: Query, replies: Sequence[Any]) -> dict[str, float]:
         request = self._requests[query.id]
-        found = _scored(request, answer.strip(), self._filter)
+        found = _scored(request, replies, self._filter)
         metrics = {name: float(value) for name, value in found.items() if _is_share(value)}
         first = next(iter(found), None)
         if first is None or first not in metrics:
@@ -165,11 +211,12 @@ def _load(name: str, include_path: str) -> dict[str, Any]:
     with in_a_line(f"lm-eval task {name} cannot be loaded", _LOOK):
         tasks = _loaded(manager, name)
     for found, task in tasks.items():
-        if task.OUTPUT_TYPE != "generate_until":
+        if task.OUTPUT_TYPE not in ("generate_until", choices.OUTPUT_TYPE):
             raise UserError(
-                f"lm-eval task {found} is of output type {task.OUTPUT_TYPE}; only generate_until runs here "
-                f"(the others run by: deltamem-eval lm-eval --tasks {found})"
+                f"lm-eval task {found} is of output type {task.OUTPUT_TYPE}; generate_until and "
+                f"{choices.OUTPUT_TYPE} run here (the others by: deltamem-eval lm-eval --tasks {found})"
             )
+        choices.check(task)
         if task.config.num_fewshot is None:
             task.set_config(key="num_fewshot", value=0)
     return tasks
@@ -251,13 +298,17 @@ def _targets(task: Any, doc: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(map(str, found)) if isinstance(found, list | tuple) else (str(found),)
 
 
-def _scored(request: _Request, answer: str, name: str) -> dict[str, Any]:
-    """What the task's process_results says of an answer that went through its filter of that name."""
-    instance = request.instance
-    instance.resps, instance.filtered_resps = [answer], {}
-    _filter_of(request.task, name).apply([instance])
-    filtered = next(iter(instance.filtered_resps.values()))
-    found: dict[str, Any] = request.task.process_results(instance.doc, [filtered])
+def _scored(request: _Request, replies: Sequence[Any], name: str) -> dict[str, Any]:
+    """What the task's process_results says of replies that went through its filter of that name.
+
+    replies: one text, or the log-probability of each choice and whether greedy decoding gives it.
+    """
+    instances = request.instances
+    for instance, reply in zip(instances, replies, strict=True):
+        instance.resps, instance.filtered_resps = [reply], {}
+    _filter_of(request.task, name).apply(instances)
+    filtered = [next(iter(instance.filtered_resps.values())) for instance in instances]
+    found: dict[str, Any] = request.task.process_results(instances[0].doc, filtered)
     return found
 
 

@@ -1,14 +1,19 @@
 """What the tests of the bridge share: a tiny saved model, toy tasks, and requests made by hand."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
+from deltamem_eval.display import Display
 from deltamem_eval.methods.delta_mem import DeltaMemConfig, attach, detach, save_adapter
+from deltamem_eval.session import Request, check, execute
 from tiny import tiny_backbone
 
 TOY = Path(__file__).parent / "toy"
+TEN = ("token-write", "sequence-write", "multi-write", "vanilla", "bm25-rag", "llmlingua2", "memorybank")
+TEN += ("memgen", "context2lora", "mlp-memory")
 CONTEXT = "Ann keeps a red box.\nBen keeps a blue cup.\n\n"
 
 
@@ -42,6 +47,25 @@ def evaluate(model: Any, *tasks: str, folder: Path = TOY, **more: Any) -> Any:
     )
 
 
+def run_grid(out: Path, task: str, folder: Path = TOY, **more: Any) -> dict[str, list[dict[str, Any]]]:
+    """The stored samples of a run, by method and control."""
+    options = {"task": task, "include_path": str(folder)}
+    request = Request(task="lm-eval", task_options=options, device="cpu", **more)
+    with Display(2, quiet=True) as display:
+        execute(check(request), out, display)
+    found = {}
+    for file in out.rglob("samples.jsonl"):
+        cell = json.loads((file.parent / "cell.json").read_text(encoding="utf-8"))["identity"]
+        samples = [json.loads(line) for line in file.open(encoding="utf-8")]
+        found[f"{cell['method']} {cell['control']}"] = sorted(samples, key=_number)
+    return found
+
+
+def _number(sample: dict[str, Any]) -> int:
+    """The document's number within its task."""
+    return int(sample["query"].rpartition("/")[2])
+
+
 def generation(text: str, doc: Any = None, **given: Any) -> Any:
     from lm_eval.api.instance import Instance
 
@@ -68,9 +92,9 @@ def plain_logprob(model: Any, before: list[int], wanted: list[int]) -> float:
     return float(logits.gather(1, torch.tensor(wanted)[:, None]).sum())
 
 
-def changed_task(folder: Path, name: str, *lines: str) -> Path:
-    """The toy tasks in `folder`, and beside them toy_generate under a name of its own with lines changed."""
+def changed_task(folder: Path, name: str, *lines: str, base: str = "toy_generate") -> Path:
+    """The toy tasks in `folder`, and beside them `base` under a name of its own with lines changed."""
     shutil.copytree(TOY, folder, ignore=shutil.ignore_patterns("__pycache__"))
-    text = "\n".join(("include: toy_generate.yaml", f"task: {name}", *lines, ""))
+    text = "\n".join((f"include: {base}.yaml", f"task: {name}", *lines, ""))
     (folder / f"{name}.yaml").write_text(text, encoding="utf-8")
     return folder

@@ -87,7 +87,7 @@ def test_our_tasks_are_listed() -> None:
     assert result.output == f"{tasks_folder()}\n"
     names = CliRunner().invoke(app, ["lm-eval-tasks"]).output.split()
     assert names == sorted(names)
-    assert {"dme_embedded", "dme_embedded_retrieval"} <= set(names)
+    assert {"dme_embedded", "dme_embedded_retrieval", "dme_rows"} <= set(names)
 
 
 def test_the_whole_job(tmp_path: Path) -> None:

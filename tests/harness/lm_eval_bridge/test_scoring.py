@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 from bridged import plain_logprob
+from deltamem_eval import likelihood
+from deltamem_eval.backbone import Backbone
 from deltamem_eval.decoding import Request
 from deltamem_eval.errors import UserError
-from deltamem_eval.interface import MethodSettings, Query
-from deltamem_eval.lm_eval_bridge import scoring
-from deltamem_eval.lm_eval_bridge.memgen import ScoredMemGen
+from deltamem_eval.interface import Answer, MethodSettings, Query
+from deltamem_eval.likelihood import Scored, score_continuations
 from deltamem_eval.lm_eval_bridge.memories import Asked, Memories
-from deltamem_eval.lm_eval_bridge.scoring import Scored, ScoringBackbone, score_continuations
 from deltamem_eval.methods.memgen.config import MemGenConfig
+from deltamem_eval.methods.memgen.method import MemGen
 from deltamem_eval.methods.memgen.model import MemGenModel
 from deltamem_eval.methods.mlp_memory.config import MlpConfig
 from deltamem_eval.methods.mlp_memory.method import MlpMemoryMethod
@@ -24,8 +25,8 @@ from tiny import tiny_backbone
 CONTEXT, QUESTION, WANTED = "Ann keeps a red box, or so.\n", "What does Ann keep?", " a box, or two."
 
 
-def backbone() -> ScoringBackbone:
-    return ScoringBackbone.of(tiny_backbone(batch_size=3))
+def backbone() -> Backbone:
+    return tiny_backbone(batch_size=3)
 
 
 def rows(seed: int = 0) -> tuple[list[Request], list[list[int]]]:
@@ -42,7 +43,7 @@ def rows(seed: int = 0) -> tuple[list[Request], list[list[int]]]:
 def test_scores_equal_a_plain_forward(
     shared: bool, stepwise: bool, beginning: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "can_share", lambda model: shared)
+    monkeypatch.setattr(likelihood, "can_share", lambda model: shared)
     made, (requests, continuations) = backbone(), rows()
     made.processors = [lambda ids, scores: scores] if stepwise else []
     before = made.encode(beginning)
@@ -81,14 +82,14 @@ def test_what_cannot_be_scored_is_refused() -> None:
 def test_a_batch_is_halved_when_memory_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     made, (requests, continuations) = backbone(), rows()
     wanted = score_continuations(made, requests, continuations)
-    real = scoring._score_batch
+    real = likelihood._score_batch
 
-    def greedy_for_memory(backbone: ScoringBackbone, batch: list, prefix: None) -> list[Scored]:
+    def greedy_for_memory(backbone: Backbone, batch: list, prefix: None) -> list[Scored]:
         if len(batch) > 1:
             raise torch.OutOfMemoryError
         return real(backbone, batch, prefix)
 
-    monkeypatch.setattr(scoring, "_score_batch", greedy_for_memory)
+    monkeypatch.setattr(likelihood, "_score_batch", greedy_for_memory)
     for one, other in zip(score_continuations(made, requests, continuations), wanted, strict=True):
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
     assert made.batch_size == 1
@@ -98,8 +99,8 @@ def test_a_batch_is_halved_when_memory_ends(monkeypatch: pytest.MonkeyPatch) -> 
 class Told(Vanilla):
     """Answers without the backbone."""
 
-    def answer(self, queries: list[Query]) -> list:  # type: ignore[override]
-        return [None for _ in queries]
+    def answer(self, queries: list[Query]) -> list[Answer]:  # type: ignore[override]
+        return [Answer("", 0, 0) for _ in queries]
 
 
 def query(length: int = 20) -> Query:
@@ -154,7 +155,7 @@ def test_memgen_is_scored_with_the_weaves_of_its_own_decoding(cached: bool, tmp_
     )
     parts.save(tmp_path)
     parts.remove()
-    method = ScoredMemGen(made, MethodSettings(60, adapter=str(tmp_path), options={"cached": cached}))
+    method = MemGen(made, MethodSettings(60, adapter=str(tmp_path), options={"cached": cached}))
     memories, wanted = Memories(method, made), made.encode(WANTED)
     scores: list[Scored] = [
         memories.scores([Asked(CONTEXT, query(budget))], {"tag": wanted[:budget]})[0] for budget in (8, 15)
@@ -171,7 +172,7 @@ def test_memgen_is_scored_with_the_weaves_of_its_own_decoding(cached: bool, tmp_
     method.close()
 
 
-def weaved(parts: MemGenModel, made: ScoringBackbone, most: int, wanted: list[int]) -> list[float]:
+def weaved(parts: MemGenModel, made: Backbone, most: int, wanted: list[int]) -> list[float]:
     """Log-probabilities of tokens with weaves after the prompt and at delimiters, everything read anew."""
     from deltamem_eval.methods.memgen.stream import PlainStream
 

@@ -78,8 +78,8 @@ def test_what_cannot_run_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         LmEvalTask()
     with pytest.raises(UserError, match="did you mean toy_generate"):
         LmEvalTask("toy_generat", str(TOY))
-    with pytest.raises(UserError, match="toy_choice is of output type multiple_choice"):
-        LmEvalTask("toy_choice", str(TOY))
+    with pytest.raises(UserError, match="toy_text is of output type loglikelihood_rolling"):
+        LmEvalTask("toy_text", str(TOY))
     monkeypatch.setattr(lm_eval_bridge, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"pip install 'deltamem-eval\[lm-eval\]'"):
         LmEvalTask("toy_generate", str(TOY))

@@ -18,3 +18,11 @@ def load(**_: Any) -> dict[str, Dataset]:
 
 def lengths(doc: dict[str, Any], results: list[str]) -> dict[str, float]:
     return {"characters": float(len(results[0]) + 100)}
+
+
+def answer(doc: dict[str, Any]) -> int:
+    return int(doc["answer"])
+
+
+def sentences(doc: dict[str, Any]) -> list[str]:
+    return [f"{doc['context']}\n\n{doc['question']} It is {choice}," for choice in doc["choices"]]

@@ -6,16 +6,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from deltamem_eval.attention import can_share, reading
-from deltamem_eval.backbone import Backbone, Prefix
-from deltamem_eval.decoding import Continuation, Request
 from deltamem_eval.errors import UserError
 from torch import Tensor
 
+if TYPE_CHECKING:
+    from deltamem_eval.backbone import Backbone, Prefix
+    from deltamem_eval.decoding import Request
+    from deltamem_eval.interface import Answer, MemoryMethod, Query
+
 Place = Callable[[int], None]
+_TAG = "\u2060continuation {}\u2060"  # a stop string no text holds; marks the continuation to score
 
 
 @dataclass(frozen=True)
@@ -174,56 +178,88 @@ def measured(logits: Tensor, wanted: Sequence[int]) -> Scored:
     return Scored(tuple(logprobs.tolist()), greedy)
 
 
-class ScoringBackbone(Backbone):
-    """A backbone that measures, instead of generating, the continuations it was told to expect.
+class Expected:
+    """The continuations a backbone is to measure in place of generating, and their scores.
 
     A request is known by its first stop string, which methods hand through from their queries. Requests that
-    are not expected (a method's own summaries, say) are generated as ever.
+    are not expected (a method's own summaries, say) are generated as ever. A method that decodes by itself
+    asks `of` what a request is to be scored on, and tells its score by `note`.
     """
 
-    _expected: Mapping[str, Sequence[int]]
-    _scores: dict[str, Scored]
-
-    @classmethod
-    def of(cls, backbone: Backbone) -> ScoringBackbone:
-        """The same model and tokenizer, able to score."""
-        model, tokenizer = backbone.model, backbone.tokenizer
-        made = cls(model, tokenizer, backbone.name, backbone.identity, backbone.batch_size)
-        made._expected, made._scores = {}, {}
-        return made
+    def __init__(self) -> None:
+        self._wanted: Mapping[str, Sequence[int]] = {}
+        self._scores: dict[str, Scored] = {}
 
     @contextmanager
-    def expecting(self, continuations: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Scored]]:
-        """Within the block, requests whose first stop string is a key are scored into the dict given."""
-        self._expected, self._scores = continuations, {}
+    def within(self, continuations: Mapping[str, Sequence[int]]) -> Iterator[dict[str, Scored]]:
+        """Within the block, requests whose first stop string is a key are scored into the dict given.
+
+        continuations: token ids by stop string.
+        """
+        self._wanted, self._scores = continuations, {}
         try:
             yield self._scores
         finally:
-            self._expected = {}
+            self._wanted = {}
 
-    def expected(self, request: Request) -> Sequence[int] | None:
+    def of(self, request: Request) -> Sequence[int] | None:
         """The token ids a request is to be scored on, None for one that is to be generated."""
-        return self._expected.get(request.stop[0]) if request.stop else None
+        return self._wanted.get(request.stop[0]) if request.stop else None
 
-    def record(self, key: str, score: Scored) -> None:
-        """Note the score of an expected request, for a method that does not generate through here."""
-        self._scores[key] = score
+    def of_all(self, requests: Sequence[Request]) -> list[Sequence[int]]:
+        """The token ids of each request, nothing where all are to be generated.
 
-    def generate(
-        self,
-        requests: Sequence[Request],
-        prefix: Prefix | None = None,
-        before_batch: Place | None = None,
-    ) -> list[Continuation]:
-        """As Backbone's; an expected request is scored and gives an empty text."""
-        found = [self.expected(request) for request in requests]
+        Raises ValueError where some are and some are not.
+        """
+        found = [self.of(request) for request in requests]
         wanted = [ids for ids in found if ids is not None]
-        if not wanted:
-            return super().generate(requests, prefix, before_batch)
-        if len(wanted) < len(requests):
+        if wanted and len(wanted) < len(requests):
             raise ValueError("a method mixed questions with generations of its own in one call")
-        keys = [request.stop[0] for request in requests]
-        scores = score_continuations(self, requests, wanted, prefix, before_batch)
-        for key, score in zip(keys, scores, strict=True):
-            self.record(key, score)
-        return [Continuation("", 0)] * len(requests)
+        return wanted
+
+    def note(self, request: Request, score: Scored) -> None:
+        """Keep the score of an expected request."""
+        self._scores[request.stop[0]] = score
+
+
+def tag(index: int) -> str:
+    """The stop string by which the request of that number is known."""
+    return _TAG.format(index)
+
+
+def measure(
+    method: MemoryMethod,
+    backbone: Backbone,
+    queries: Sequence[Query],
+    continuations: Mapping[str, Sequence[int]],
+) -> list[tuple[Answer, Scored | None]]:
+    """Each query's answer, whose text is empty, and the score of its continuation, in order.
+
+    continuations: token ids by the query's first stop string. A score is None where the method skipped or
+    failed. Raises UserError for a method that answers without the backbone.
+    """
+    with backbone.expected.within(continuations) as found:
+        answers = method.answer(queries)
+    pairs = [(answer, found.get(query.stop[0])) for query, answer in zip(queries, answers, strict=True)]
+    if any(score is None and answer.status == "ok" for answer, score in pairs):
+        raise UserError(
+            f"{method.name} does not answer through the backbone: the probability of a given "
+            "continuation cannot be had from it (generate_until tasks work)"
+        )
+    return pairs
+
+
+def continuation_ids(
+    backbone: Backbone, question: str, continuation: str, chat: bool
+) -> tuple[str, list[int]]:
+    """The question as it is to be asked, and the continuation's token ids.
+
+    In running text the two are tokenised together and cut where the question's own tokens end, its trailing
+    spaces counted to the continuation (lm-eval's `_encode_pair`). In a chat template the continuation begins
+    the assistant's turn: white space that would part it from the question is left out.
+    """
+    if chat:
+        return question, backbone.encode(continuation.lstrip())
+    kept = question.rstrip()
+    moved = question[len(kept) :] + continuation
+    return kept, backbone.encode(kept + moved)[len(backbone.encode(kept)) :]
