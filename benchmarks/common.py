@@ -34,9 +34,10 @@ class Row:
     """One line of the table and of the CSV.
 
     median, min, max: of the metric over the rounds, in `unit`. ratio: how many times as fast as `against`, a
-    case of the same benchmark that took turns with it, in the median round: above 1 is faster, whether times
-    or rates are shown; None for a row that others are held against, or that has nothing to be held against.
-    ratio_min, ratio_max: of all rounds. target: the least ratio that is promised, None where nothing is.
+    case of the same benchmark that took turns with it, unless the benchmark says otherwise, in the median
+    round: above 1 is faster, whether times or rates are shown; None for a row that others are held against,
+    or that has nothing to be held against. ratio_min, ratio_max: of all rounds. target: the least ratio that
+    is promised, None where nothing is. machine: the line that names it, where it is not that of the table.
     """
 
     benchmark: str
@@ -52,21 +53,47 @@ class Row:
     against: str = ""
     target: float | None = None
     repeats: int = 1
+    machine: str = ""
 
 
-def rounds(work: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of every piece of work in each round, after one round unmeasured.
+def wall_seconds(work: Callable[[], object]) -> float:
+    """Seconds of one call by this machine's clock."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
 
-    All take turns within a round, so that a slow moment of the machine meets them alike.
+
+def cuda_seconds(work: Callable[[], object]) -> float:
+    """Seconds of one call on the CUDA device, from when it is through with what it was given before."""
+    import torch
+
+    began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    began.record()
+    work()
+    ended.record()
+    ended.synchronize()
+    return 1e-3 * began.elapsed_time(ended)
+
+
+def rounds(
+    work: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    clock: Callable[[Callable[[], object]], float] = wall_seconds,
+    warm_up: int = 1,
+) -> dict[str, list[float]]:
+    """Seconds of every piece of work in each round, after one round unmeasured, or `warm_up`.
+
+    All take turns within a round, so that a slow moment of the machine meets them alike. clock: calls a piece
+    once and gives its seconds.
     """
-    for call in work.values():
-        call()
+    for _ in range(warm_up):
+        for call in work.values():
+            call()
     taken: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats):
         for name, call in work.items():
-            began = time.perf_counter()
-            call()
-            taken[name].append(time.perf_counter() - began)
+            taken[name].append(clock(call))
     return taken
 
 
@@ -125,7 +152,7 @@ class Outcome:
     def missed(self) -> list[str]:
         """Rows whose ratio is below what is promised."""
         return [
-            f"{row.benchmark}, {row.case}: {row.ratio:.2f}x, promised {row.target:g}x"
+            f"{row.benchmark}, {row.case}, {row.metric}: {row.ratio:.3f}x, promised {row.target:g}x"
             for row in self.rows
             if row.ratio is not None and row.target is not None and row.ratio < row.target
         ]
@@ -151,7 +178,7 @@ def collect(benchmarks: Mapping[str, Rows], log: TextIO) -> Outcome:
 
 
 def table(rows: Sequence[Row], machine: str) -> str:
-    """The rows for people, under the line that names the machine."""
+    """The rows for people, under the line that names the machine, and those of other machines' rows."""
     heads = ("benchmark", "case", "metric", "median [min, max]", "ratio [min, max]", "against", "target", "n")
     lines = [heads, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
@@ -163,7 +190,15 @@ def table(rows: Sequence[Row], machine: str) -> str:
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([machine, *shown])
+    others = dict.fromkeys(f"{row.benchmark}: {row.machine}" for row in rows if row.machine)
+    return "\n".join([machine, *others, *shown])
+
+
+def line(row: Row) -> str:
+    """A row for people as soon as it is known."""
+    name, case, metric, values, ratio, against, target, _ = _cells(row)
+    held = f", {ratio} as fast as {against}" if ratio else ""
+    return f"{name}, {case}: {metric} {values}{held}{f', promised {target}' if target else ''}"
 
 
 def _cells(row: Row) -> tuple[str, ...]:
@@ -176,16 +211,17 @@ def _cells(row: Row) -> tuple[str, ...]:
     return (row.benchmark, row.case, row.metric, values, ratio, against, target, str(row.repeats))
 
 
-def to_csv(rows: Sequence[Row], machine: str) -> str:
+def to_csv(rows: Iterable[Row], machine: str) -> str:
     """The rows as CSV, the machine in every line, with the threads that a case names; numbers have five
-    digits, no number is an empty cell.
+    digits, no number is an empty cell. machine: of the rows that have none of their own.
     """
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*(field.name for field in fields(Row)), "machine"])
+    writer.writerow(field.name for field in fields(Row))
     for row in rows:
-        cells = [f"{item:.5g}" if isinstance(item, float) else item for item in asdict(row).values()]
-        writer.writerow([*("" if item is None else item for item in cells), _with_threads(machine, row)])
+        told = replace(row, machine=row.machine or _with_threads(machine, row))
+        cells = [f"{item:.5g}" if isinstance(item, float) else item for item in asdict(told).values()]
+        writer.writerow("" if item is None else item for item in cells)
     return stream.getvalue()
 
 
@@ -200,13 +236,18 @@ def report(benchmarks: Mapping[str, Rows], machine: str) -> Outcome:
     found = collect(benchmarks, sys.stderr)
     if found.rows:
         print(table(found.rows, machine))
-    for line in found.absent:
-        print(f"not measured here: {line}")
-    for line in found.missed:
-        print(f"below its target: {line}", file=sys.stderr)
-    for line in found.wrong:
-        print(f"wrong, so no speed is reported: {line}", file=sys.stderr)
+    for text in found.absent:
+        print(f"not measured here: {text}")
+    complain(found)
     return found
+
+
+def complain(found: Outcome) -> None:
+    """Say what is wrong or too slow."""
+    for text in found.missed:
+        print(f"below its target: {text}", file=sys.stderr)
+    for text in found.wrong:
+        print(f"wrong, so no speed is reported: {text}", file=sys.stderr)
 
 
 def standalone(name: str, rows: Rows) -> None:
@@ -221,3 +262,11 @@ def one_thread() -> str:
 
     torch.set_num_threads(1)
     return machine_line(torch.device("cpu"))
+
+
+def gpu_machine() -> str:
+    """The line that names the CUDA device, with its driver and memory, and the machine it is in."""
+    import torch
+    from deltamem_eval.profiling.machine import machine_line
+
+    return machine_line(torch.device("cuda"))

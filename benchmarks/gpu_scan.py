@@ -1,30 +1,45 @@
 """The scan on a GPU: Triton programs over spans against one program a row and against plain torch.
 
-Correctness first: a wrong result prints no speed and exits with 1. Then medians of CUDA events around single
-calls, the cache of the device emptied before each; ratios within one run; and how far from the floor that
-memory sets: the bytes that any scan must move, at the speed at which this device copies. Writes a CSV.
-Without a CUDA device it says so and exits with 2.
+Correctness first: a wrong result prints no speed and exits with 1. Then CUDA events around single calls, the
+cache of the device emptied before each, all forms and a copy taking turns; ratios within one run; and how far
+from the floor that memory sets: the bytes that any scan must move, at the speed at which this device copies
+(`bandwidth`). Writes a CSV that `deltamem-eval regress` gates. Without a CUDA device it says so and exits
+with 2.
+
+Targets, at 8,192 tokens with one state head, batch 1 and 8: ten times as fast as one program a row, five with
+the gradient. Exit code 1 where one is missed.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
-import statistics
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from common import Absent, Row, Wrong, held_against
+from common import (
+    Absent,
+    Outcome,
+    Row,
+    Wrong,
+    complain,
+    cuda_seconds,
+    gpu_machine,
+    held_against,
+    line,
+    rounds,
+)
 from deltamem_eval.methods.delta_mem.chunked import scan_chunked
 from deltamem_eval.methods.delta_mem.recurrence import Inputs, scan_naive
-from deltamem_eval.provenance import device_line
+from kept import Kept
 from torch import Tensor
 
+NAME = "gpu_scan"
 RANK = 8
 TOKENS, BATCHES, HEADS = (2048, 8192, 32768), (1, 8), (1, 4)
 TOLERANCE = 1e-4
@@ -62,8 +77,11 @@ class Case(NamedTuple):
         return 4 * rows * (self.tokens * RANK * MOVED[name] + passes * 2 * RANK**2)
 
 
+PROMISED_AT = (Case(8192, 1, 1), Case(8192, 8, 1))
+
+
 def scans() -> dict[str, Scan]:
-    """The forms compared; the first is the one measured against the others."""
+    """The forms compared: ours, the one it is held against, and plain torch."""
     from deltamem_eval.methods.delta_mem.kernel.function import scan_triton
     from sequential_scan import scan_sequential
 
@@ -103,76 +121,60 @@ def errors(case: Case, forms: dict[str, Scan], device: str) -> Iterator[str]:
                     yield f"{form}, {name}, {case}: result {index}"
 
 
-def timed(work: Callable[[], object]) -> list[float]:
-    """Milliseconds of REPEATS calls after a warm-up."""
+def timed(work: dict[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """Seconds of every piece of work in each of REPEATS rounds, in turns, nothing of it in the cache."""
     cache = torch.empty(1 << 28, dtype=torch.int8, device="cuda")  # more than any device's cache holds
-    times = []
-    for turn in range(WARM_UP + REPEATS):
+
+    def clock(call: Callable[[], object]) -> float:
         cache.zero_()
-        began, ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        began.record()
-        work()
-        ended.record()
-        ended.synchronize()
-        if turn >= WARM_UP:
-            times.append(began.elapsed_time(ended))
-    return times
+        return cuda_seconds(call)
+
+    return rounds(work, REPEATS, clock=clock, warm_up=WARM_UP)
 
 
-def milliseconds(work: Callable[[], object]) -> tuple[float, float, float]:
-    """Median, and the 10th and 90th of 100."""
-    times = timed(work)
-    tenths = statistics.quantiles(times, n=10)
-    return statistics.median(times), tenths[0], tenths[-1]
-
-
-def copy_speed() -> float:
-    """Bytes a second, read and written, of a copy within the device."""
-    source = torch.ones(COPIED, dtype=torch.int8, device="cuda")
-    target = torch.empty_like(source)
-    return 2 * COPIED / (1e-3 * milliseconds(partial(target.copy_, source))[0])
-
-
-def measured(case: Case, forms: dict[str, Scan], copying: float) -> Iterator[dict[str, object]]:
-    """Rows of the table: every pass of every form."""
-    tensors = case.draw("cuda")
+def measured(case: Case, forms: dict[str, Scan]) -> Iterator[Row]:
+    """Times of every pass of every form, held against one program a row, and how fast the least bytes moved,
+    held against a copy within the device.
+    """
+    tensors, source = case.draw("cuda"), torch.ones(COPIED, dtype=torch.int8, device="cuda")
+    copying = partial(torch.empty_like(source).copy_, source)
     for name, run in PASSES.items():
-        times = {form: milliseconds(partial(run, scan, tensors)) for form, scan in forms.items()}
-        ours = next(iter(times.values()))[0]
-        for form, (middle, low, high) in times.items():
-            least = case.least_bytes(name)
-            yield {
-                **case._asdict(),
-                "rank": RANK,
-                "pass": name,
-                "form": form,
-                "median_ms": round(middle, 4),
-                "p10_ms": round(low, 4),
-                "p90_ms": round(high, 4),
-                "times_triton": round(middle / ours, 2),
-                "least_bytes": least,
-                "gb_per_s": round(least / middle / 1e6, 1),
-                "copy_gb_per_s": round(copying / 1e9, 1),
-                "share_of_copy": round(1e3 * least / copying / middle, 4),
-            }
+        size = f"{name}, {case.tokens} tokens, batch {case.batch}, heads {case.heads}"
+        work = {f"{form}: {size}": partial(run, scan, tensors) for form, scan in forms.items()}
+        copied = f"copy: {size}"
+        yield from times(case, name, timed({**work, copied: copying}), copied)
+
+
+def times(case: Case, name: str, seconds: dict[str, list[float]], copied: str) -> list[Row]:
+    """Rows from the seconds of the forms, the first of which is ours and the second one program a row, and of
+    a copy. name: the pass.
+    """
+    forms = {what: taken for what, taken in seconds.items() if what != copied}
+    ours, against, *_ = forms
+    targets = {ours: PROMISED[name]} if case in PROMISED_AT else {}
+    made = held_against(NAME, forms, against, targets=targets)
+    rates = {what: [case.least_bytes(name) / 1e9 / item for item in taken] for what, taken in forms.items()}
+    rates = {copied: [2 * COPIED / 1e9 / item for item in seconds[copied]], **rates}
+    # Rates of different amounts: held against one another as times of one byte are.
+    each = {what: [1 / rate for rate in found] for what, found in rates.items()}
+    return made + held_against(NAME, each, copied, metric="bandwidth", unit="GB/s", amount=1.0)
+
+
+def checked(forms: dict[str, Scan], cases: Iterable[Case]) -> None:
+    """Raises Wrong where a result is not the reference's."""
+    for case in cases:
+        for error in errors(case, forms, "cuda"):
+            raise Wrong(error)
 
 
 def rows() -> Iterator[Row]:
     """A few sizes for the table of `all.py`, held against one program a row. Raises Absent without a GPU."""
     if not torch.cuda.is_available():
         raise Absent("there is no CUDA device here")
-    forms = scans()
-    for case in (Case(8192, 1, 1), Case(8192, 8, 1)):
-        for error in errors(case, forms, "cuda"):
-            raise Wrong(error)
-        tensors, size = case.draw("cuda"), f"{case.tokens} tokens, batch {case.batch}"
-        for name, run in PASSES.items():
-            seconds = {
-                f"{form}: {name}, {size}": [1e-3 * item for item in timed(partial(run, scan, tensors))]
-                for form, scan in forms.items()
-            }
-            ours, against = list(seconds)[:2]
-            yield from held_against("gpu_scan", seconds, against, targets={ours: PROMISED[name]})
+    forms, machine = scans(), gpu_machine()
+    checked(forms, PROMISED_AT)
+    for case in PROMISED_AT:
+        yield from (replace(row, machine=machine) for row in measured(case, forms) if row.metric == "time")
 
 
 def main() -> None:
@@ -181,23 +183,26 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the CSV to write")
     out = parser.parse_args().out
     if not torch.cuda.is_available():
-        print("gpu_scan: there is no CUDA device here, and nothing else to measure", file=sys.stderr)
+        print(f"{NAME}: there is no CUDA device here, and nothing else to measure", file=sys.stderr)
         raise SystemExit(2)
-    forms, cases = scans(), list(itertools.starmap(Case, itertools.product(TOKENS, BATCHES, HEADS)))
+    found = measure(list(itertools.starmap(Case, itertools.product(TOKENS, BATCHES, HEADS))), Kept(out))
+    complain(found)
+    raise SystemExit(found.code)
+
+
+def measure(cases: list[Case], kept: Kept) -> Outcome:
+    """Check all sizes, then keep and print every row as soon as it is measured."""
+    forms, machine = scans(), gpu_machine()
+    try:
+        checked(forms, cases)
+    except Wrong as error:
+        return Outcome([], [f"{NAME}: {error}"], [])
+    print(machine)
     for case in cases:
-        for error in errors(case, forms, "cuda"):
-            raise SystemExit(f"wrong, so no speed is reported: {error}")
-    machine, copying = device_line("cuda"), copy_speed()
-    print(f"{machine}; a copy moves {copying / 1e9:.0f} GB/s")
-    with out.open("w", newline="") as file:
-        writer = None
-        for row in itertools.chain.from_iterable(measured(case, forms, copying) for case in cases):
-            if writer is None:
-                writer = csv.DictWriter(file, ["machine", *row])
-                writer.writeheader()
-                print(*row)
-            print(*row.values(), flush=True)
-            writer.writerow({"machine": machine, **row})
+        for row in measured(case, forms):
+            kept.put([replace(row, machine=machine)])
+            print(line(row), flush=True)
+    return Outcome(list(kept.rows.values()), [], [])
 
 
 if __name__ == "__main__":

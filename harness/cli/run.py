@@ -72,7 +72,7 @@ def run(
         typer.Option(help="ray's cluster: auto, HOST:PORT or ray://HOST:PORT; else ray starts here"),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(help="ray's workers; else one for each GPU, or for every two cores")
+        int | None, typer.Option(help="ray's workers; else one for each GPU, or for each core")
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="the run's folder; else one in runs/, the same for the same request")

@@ -1,13 +1,19 @@
-"""What is still to do, in shards of one context each, and what becomes of a shard whose worker was lost."""
+"""What is still to do, in shards of one context each, and what becomes of a shard whose worker was lost.
+
+The longest come first, since a long shard that begins last stands alone at the end: full-context cells before
+others, and of a cell the longest contexts. The shards of a cell stay together, for a worker makes its method
+anew when another cell comes.
+"""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from deltamem_eval.answering import nothing_known
+from deltamem_eval.cells import Cell
 from deltamem_eval.executors.worker import Shard
 from deltamem_eval.interface import Episode
 from deltamem_eval.runner import CellRun
@@ -32,9 +38,24 @@ class Assignment:
         bare = None if source is None else replace(source, queries=())
         return Shard(self.run.cell, bare, tuple(self.run.waiting(self.episode)))
 
+    @property
+    def work(self) -> tuple[int, int]:
+        """What makes it long: characters of the context that is written, then questions that are open."""
+        if self.episode is None:
+            return 0, 0
+        source = self.run.source(self.episode)
+        characters = 0 if source is None else sum(len(chunk.text) for chunk in source.chunks)
+        return characters, len(self.run.waiting(self.episode))
+
+
+def longest_first(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells with as much of the context in the prompt as fits before all others; else in their order."""
+    return sorted(cells, key=lambda cell: cell.window is not None)
+
 
 class Board:
-    """Hands out the shards of one cell after the other. A cell ends when the last of its shards has.
+    """Hands out the shards of one cell after the other, the longest of each first. A cell ends when the last
+    of its shards has.
 
     runs: the unfinished cells, each opened only when its turn comes.
     """
@@ -54,6 +75,7 @@ class Board:
                 self._all_opened = True
                 return None
             assignments = [Assignment(run, episode) for episode in run.episodes if run.waiting(episode)]
+            assignments.sort(key=lambda assignment: assignment.work, reverse=True)
             self._waiting.extend(assignments or [Assignment(run, None)])
             self._left[id(run)] = len(self._waiting)
         return self._waiting.popleft()

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from deltamem_eval.errors import UserError
-from deltamem_eval.executors.board import Board
+from deltamem_eval.executors.board import Board, longest_first
 from deltamem_eval.executors.worker import Facts, Start, trained_by_method
 from deltamem_eval.runner import CellRun, Progress, cell_identity, open_cell
 from deltamem_eval.session import Job, Request, make_job, make_task
@@ -34,7 +34,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
     """Runs cells on ray's workers, which keep their weights from one request to the next.
 
     address: of a cluster (`auto`, HOST:PORT or ray://HOST:PORT); None starts ray on this machine. workers:
-    how many; None means one for each GPU, and without any GPU one for every two cores. On a CPU each is one
+    how many; None means one for each GPU, and without any GPU one for each core: on a CPU a worker is one
     thread. Raises UserError without ray and for an address where none is.
     """
 
@@ -99,7 +99,7 @@ class RayExecutor(AbstractContextManager["RayExecutor"]):
         store = RunStore.open(out, job.request.record(), told, job.request.manner())
 
         def runs() -> Iterator[CellRun]:
-            for cell in job.cells:
+            for cell in longest_first(job.cells):
                 identity = cell_identity(cell, job.task, facts, job.request.limit)
                 episodes, timeout = job.episodes[cell.seed], job.request.timeout
                 run = open_cell(cell, job.task, episodes, store, identity, progress, timeout)
@@ -186,7 +186,7 @@ def _seats(
     """How many workers, and what ray is to give each."""
     kind = "GPU" if device == "cuda" else "CPU"
     room = int(cluster.get(kind, 0))
-    count = workers or max(room if device == "cuda" else room // 2, 1)
+    count = workers or max(room, 1)
     if count > room:
         progress.notice(f"the cluster has {room} {kind}s for {count} workers: the others wait for more")
     resources: dict[str, Any] = {"num_cpus": 1, "scheduling_strategy": "SPREAD"}

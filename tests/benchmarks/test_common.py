@@ -5,16 +5,19 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import common
 import pytest
 import sweep_estimate
-from common import Absent, Outcome, Row, Wrong, collect, held_against, report, rounds, table, to_csv
+from common import Absent, Outcome, Row, Wrong, collect, held_against, line, report, rounds, table, to_csv
+from deltamem_eval.errors import UserError
 from deltamem_eval.overhead import ModelShape
 from deltamem_eval.reports.regress.ratios import read_ratios
 from deltamem_eval.shapes import find_shape
+from kept import Kept
 
 SECONDS = {"slow: 8 tokens": [0.4, 0.2, 0.3], "fast: 8 tokens": [0.1, 0.1, 0.2]}
 SLOW, FAST = SECONDS
@@ -56,6 +59,44 @@ def test_work_takes_turns_after_one_round_that_is_not_measured() -> None:
     assert {name: len(seconds) for name, seconds in taken.items()} == {"a": 2, "b": 2}
 
 
+def test_a_device_has_a_clock_and_a_warm_up_of_its_own() -> None:
+    calls: list[str] = []
+
+    def clock(work: Callable[[], object]) -> float:
+        work()
+        return float(len(calls))
+
+    work = {name: lambda name=name: calls.append(name) for name in "ab"}
+    assert rounds(work, 2, clock=clock, warm_up=2) == {"a": [5, 7], "b": [6, 8]}
+    assert calls == list("abababab")
+
+
+def test_a_row_of_another_machine_says_so() -> None:
+    base, other = good()
+    rows = [base, replace(other, machine="a GPU")]
+    assert table(rows, "a CPU").splitlines()[:2] == ["a CPU", "good: a GPU"]
+    assert [text.rpartition(",")[2] for text in to_csv(rows, "a CPU").splitlines()] == [
+        "machine",
+        "a CPU",
+        "a GPU",
+    ]
+    assert line(other) == (
+        f"good, {FAST}: time 100 [100, 200] ms, 2.00x [1.50, 4.00] as fast as slow, promised >= 2x"
+    )
+
+
+def test_kept_rows_are_replaced_and_survive_their_process(tmp_path: Path) -> None:
+    file = tmp_path / "out.csv"
+    Kept.of(file).put(good())
+    kept = Kept.of(file)
+    assert to_csv(kept.rows.values(), "") == to_csv(good(), "") == file.read_text()
+    kept.put([replace(good()[1], median=7.0)])
+    assert [row.median for row in Kept.of(file).rows.values()] == [300, 7]
+    file.write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no CSV of benchmarks"):
+        Kept.of(file)
+
+
 def test_a_wrong_result_gives_no_row_and_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
     found = report({"good": good, "wrong": wrong, "absent": absent}, "a machine")
     printed = capsys.readouterr()
@@ -72,7 +113,7 @@ def test_a_wrong_result_gives_no_row_and_exit_code_1(capsys: pytest.CaptureFixtu
 def test_a_ratio_below_its_target_is_exit_code_1() -> None:
     assert collect({"good": good, "absent": absent}, io.StringIO()).code == 0
     slow = Outcome(held_against("b", SECONDS, SLOW, targets={FAST: 3.5}), [], [])
-    assert slow.missed == ["b, fast: 8 tokens: 2.00x, promised 3.5x"]
+    assert slow.missed == ["b, fast: 8 tokens, time: 2.000x, promised 3.5x"]
     assert slow.code == 1
 
 

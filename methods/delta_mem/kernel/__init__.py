@@ -18,7 +18,7 @@ exact float32. The walk is the token loop's arithmetic in its order: no quotient
 and 1 are exact. Maps are r² (r + 1) floats a span, written and read once: for rank 8, less than the six
 inputs.
 
-Tested in Triton's interpreter and compiled for devices that are not there; measured by
+Tested in Triton's interpreter and compiled for devices that are not there; to be measured by
 `benchmarks/gpu_scan.py`. triton is imported when the scan is to use it, never before.
 """
 

@@ -10,8 +10,8 @@ import pytest
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
 from deltamem_eval.executors import open_executor
-from deltamem_eval.executors.board import TRIES, Assignment, Board
-from deltamem_eval.executors.ray import _check_code
+from deltamem_eval.executors.board import TRIES, Assignment, Board, longest_first
+from deltamem_eval.executors.ray import _check_code, _seats
 from deltamem_eval.executors.ray import _device as device_of
 from deltamem_eval.executors.weights import Weights
 from deltamem_eval.executors.worker import Ended, Facts, Refusal, Start, Worker, trained_by_method
@@ -173,6 +173,60 @@ def test_a_cell_s_end_has_the_smallest_batch_size_of_its_workers(tmp_path: Path)
     store.close()
     (end,) = ends(tmp_path / "run").values()
     assert end["effective"]["batch_size"] == 1
+
+
+def test_the_longest_contexts_are_handed_out_first(tmp_path: Path) -> None:
+    request = small(methods=("vanilla",))
+    _, facts = started(request, tmp_path)
+    job = make_job(request, make_task(request), Counter(request.model, facts.positions))
+    store, cells = RunStore.open(tmp_path / "run", request.record(), {}), longest_first(job.cells)
+    assert [cell.window for cell in cells][:2] == [None, 0]
+    assert cells[1:] == [cell for cell in job.cells if cell is not cells[0]]
+    with Display(len(cells), quiet=True) as display:
+        runs = [
+            open_cell(
+                cell,
+                job.task,
+                job.episodes[0],
+                store,
+                cell_identity(cell, job.task, facts, None),
+                display,
+            )
+            for cell in cells
+        ]
+        board, taken = Board(run for run in runs if run is not None), []
+        while (assignment := board.take()) is not None:
+            taken.append(assignment)
+    store.close()
+    assert [assignment.run for assignment in taken] == sorted(
+        (assignment.run for assignment in taken), key=runs.index
+    )
+    for run in runs:
+        lengths = [
+            len(assignment.shard.source.context)
+            for assignment in taken
+            if assignment.run is run and assignment.shard.source is not None
+        ]
+        assert lengths == sorted(lengths, reverse=True)
+        assert len(lengths) == len(job.episodes[0])
+    given = [len(episode.context) for episode in job.episodes[0]]
+    assert given != sorted(given, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("device", "workers", "cluster", "count"),
+    [
+        ("cpu", None, {"CPU": 8.0}, 8),
+        ("cpu", None, {"CPU": 0.5}, 1),
+        ("cpu", 3, {"CPU": 8.0}, 3),
+        ("cuda", None, {"CPU": 8.0, "GPU": 2.0}, 2),
+    ],
+)
+def test_all_cores_or_all_gpus_work(
+    device: str, workers: int | None, cluster: dict[str, float], count: int
+) -> None:
+    with Display(1, quiet=True) as display:
+        assert _seats(device, workers, cluster, display)[0] == count
 
 
 def test_a_users_mistake_on_a_worker_comes_back_as_a_line(tmp_path: Path) -> None:

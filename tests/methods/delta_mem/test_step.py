@@ -1,9 +1,10 @@
 """The decode step against the scan of one token, and under static caches and compilation."""
 
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from deltamem_eval.methods.delta_mem import (
 from deltamem_eval.methods.delta_mem.hooks import attachment_of, use_form
 from deltamem_eval.methods.delta_mem.ingest import ingest
 from deltamem_eval.methods.delta_mem.memory import LayerMemory
+from deltamem_eval.profiling.allocations import Allocations
 from tiny import tiny_backbone
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, CompileConfig, GenerationConfig, StaticCache
@@ -37,6 +39,8 @@ CONFIGS = {
     "message": DeltaMemConfig(memory_write_granularity="message_mean", delta_heads=("q",)),
 }
 VOCABULARY = 258
+COMPILER = shutil.which(os.environ.get("CXX", "g++")) or shutil.which("clang++")
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 
 
 @pytest.fixture(autouse=True)
@@ -375,6 +379,98 @@ def test_a_decode_step_compiles_as_one_graph(name: str, masked: bool) -> None:
     torch.testing.assert_close(logits[0], logits[1], atol=1e-5, rtol=1e-5)
     for path, state in states[0].items():
         torch.testing.assert_close(state, states[1][path], atol=1e-5, rtol=1e-5)
+
+
+def stepping(model: Any, start: Tensor, room: int, forward: Any = None) -> Callable[[], Tensor]:
+    """Reads a prompt into a static cache; each call decodes a token [batch, 1] at one address."""
+    cache = StaticCache(config=model.config, max_cache_len=room)
+    model(start, past_key_values=cache, use_cache=True)
+    token = start[:, -1:].clone()
+
+    def step() -> Tensor:
+        seen = cache.get_seq_length().clone()
+        mask = torch.arange(room, device=token.device) <= seen
+        out = (forward or model)(
+            token,
+            attention_mask=mask[None, None, None],
+            position_ids=seen.reshape(1, 1),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        return token.copy_(out.logits[:, -1:].argmax(-1))
+
+    return step
+
+
+@pytest.mark.skipif(COMPILER is None, reason="inductor needs a C++ compiler, and there is none")
+def test_a_decode_step_compiled_by_inductor_is_the_eager_one() -> None:
+    model, found = tiny(CONFIGS["token"]), []
+    del model.model.layers[1:]
+    model.config.num_hidden_layers, model.config.layer_types = 1, model.config.layer_types[:1]
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        reset_state(model)
+        forward = torch.compile(model, fullgraph=True, backend="inductor") if compiled else None
+        step = stepping(model, tokens(1, 7), 12, forward)
+        found.append((torch.cat([step().clone() for _ in range(4)]), get_state(model)))
+    assert torch.equal(found[0][0], found[1][0])
+    for path, state in found[0][1].items():
+        torch.testing.assert_close(state, found[1][1][path], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["token", "multi"])
+def test_steps_leave_no_more_memory_taken_than_the_first(name: str) -> None:
+    """What a step allocates it gives back: the reads of the last one take the place of those before."""
+    step, live = stepping(tiny(CONFIGS[name]), tokens(2, 7), 20), []
+    with Allocations() as found:
+        for _ in range(6):
+            step()
+            live.append(found.live)
+    assert live[0] > 0
+    assert live == [live[0]] * 6
+
+
+@on_gpu
+@pytest.mark.parametrize("name", ["token", "multi"])
+def test_a_captured_decode_step_decodes_as_it_does_uncaptured(name: str) -> None:
+    model, found = tiny(CONFIGS[name]).cuda(), []
+    for captured in (False, True):
+        reset_state(model)
+        step = stepping(model, tokens(1, 9).cuda(), 24)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            token = [step() for _ in range(3)][-1]
+        torch.cuda.current_stream().wait_stream(aside)
+        work: Callable[[], object] = step
+        if captured:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                step()
+            work = graph.replay
+        made = []
+        for _ in range(8):
+            work()
+            made.append(token.clone())
+        found.append((torch.cat(made), get_state(model)))
+    assert torch.equal(found[0][0], found[1][0])
+    for path, state in found[0][1].items():
+        torch.testing.assert_close(state, found[1][1][path], atol=1e-5, rtol=1e-5)
+
+
+@on_gpu
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("name", ["token", "multi", "scalar"])
+def test_a_step_does_not_wait_for_the_device(name: str, masked: bool) -> None:
+    memory, x = memory_of(CONFIGS[name]).cuda(), torch.randn(2, 1, 9, device="cuda")
+    mask = torch.tensor([[True], [False]], device="cuda") if masked else None
+    memory.step(x, mask, None, True)  # the kernel is compiled
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for write in (True, False):
+            memory.step(x, mask, None, write)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_generate_compiles_its_decode_steps_as_one_graph() -> None:
