@@ -250,7 +250,8 @@ class CellWork:
             return asdict(method.added(backbone.shape(), cell.options))
 
         setting["capacity"] = _told(cell, "capacity", lambda: method.capacity, None, notices)
-        if count := _told(cell, "added parameters", added, {}, notices):
+        count: dict[str, int] = _told(cell, "added parameters", added, {}, notices)
+        if count:
             setting["overhead"] = {**count, "backbone": backbone.parameters()}
         return setting
 

@@ -48,7 +48,7 @@ def _rows(backbone: Backbone, query: Query, start: int) -> list[tuple[Query, Seq
     chat = bool(getattr(backbone.tokenizer, "chat_template", None))
     pairs = [continuation_ids(backbone, prompt, text, chat) for prompt, text in requests]
     budget = max(query.max_new_tokens, *(len(ids) for _, ids in pairs))
-    rows = []
+    rows: list[tuple[Query, Sequence[int]]] = []
     for number, (prompt, ids) in enumerate(pairs):
         stop = (tag(start + number),)
         row = replace(query, id=f"{query.id}/{number}", prompt=prompt, max_new_tokens=budget, stop=stop)
