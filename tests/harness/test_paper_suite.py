@@ -223,14 +223,15 @@ def test_the_paper_s_settings_hold_unless_others_are_given(place: Path) -> None:
     assert "protocol=delta-mem-release" in told["memory-agent-bench"]
     assert "max_new_tokens=8192" in told[f"lm-eval:{GPQA_NAME}"]
     assert told["locomo"] == "Task options: categories=1,2,3,4, context=whole, path=locomo.json."
-    given = ("--window", 64, "--task-option", "locomo.categories=1", "--task-option", "protocol=isolated")
-    own = tables(suite("--dry-run", "--json", *given))
+    options = ("locomo.categories=4", "memory-agent-bench.protocol=isolated")
+    given = [part for option in options for part in ("--task-option", option)]
+    own = tables(suite("--dry-run", "--json", "--window", 64, *given))
     windows = {row["window"]["value"] for table in own for row in table["rows"]}
     assert "64" in windows
     assert "120000" not in windows
     told = {table["rows"][0]["task"]["value"]: table["footnotes"][-1] for table in own}
     assert "protocol=isolated" in told["memory-agent-bench"]
-    assert "categories=1," in told["locomo"]
+    assert "categories=4," in told["locomo"]
 
 
 def test_a_window_in_a_file_goes_before_the_suite_s(place: Path) -> None:

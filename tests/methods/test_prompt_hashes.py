@@ -40,6 +40,7 @@ NAMES = (
     "mlp-memory",
     *POLICIES,
 )
+SOLVERS = {"majority-label", "nearest-example", "oracle-first-write", "oracle-last-write", "random-option"}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,8 @@ def _begin_with(forwards: Sequence[list[int]], ids: list[int]) -> bool:
 
 
 def test_every_method_of_ours_is_held_to_it() -> None:
-    assert set(NAMES) == {name for name in METHODS.names() if METHODS.package(name) == OURS}
+    ours = {name for name in METHODS.names() if METHODS.package(name) == OURS}
+    assert set(NAMES) == ours - SOLVERS, "solvers ask no model"
 
 
 @pytest.mark.parametrize("chat", [False, True])
