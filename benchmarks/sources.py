@@ -31,8 +31,13 @@ from deltamem_eval.tasks.memory_agent_bench.rows import Row
 
 METHODS = ("majority-label", "nearest-example")
 # Tokens of a context, of which the embedded tokenizer takes about twice as many as the benchmark's: the first
-# budget holds as many shots as the benchmark has, the second as many as its 103,000 tokens hold here.
-BUDGETS = (205_000, 103_000)
+# budget holds about as many shots as the benchmark has, the second as many as its 103,000 tokens hold here.
+BUDGETS = {
+    "banking77": (205_000, 103_000),
+    "nlu": (193_000, 103_000),
+    "trec_coarse": (221_000, 103_000),
+    "trec_fine": (216_000, 103_000),
+}
 RESAMPLES, QUESTIONS = 5, 100
 
 _OF = (Column("source", "source"), Column("budget", "budget, tokens", "count"))
@@ -104,7 +109,7 @@ def build(folder: Path, count: Count) -> Iterator[Made]:
     """Every source within every budget. Raises UserError where raw files are missing or damaged."""
     found = [(raw, raw.corpus(folder)) for raw in RAW]
     for raw, corpus in found:
-        for budget in BUDGETS:
+        for budget in BUDGETS[raw.stem]:
             settings = Settings(budget, QUESTIONS, count, resamples=RESAMPLES)
             yield Made(raw.title, budget, icl.build(raw.stem, corpus, settings).rows, icl.held_out(corpus))
 

@@ -49,7 +49,7 @@ def lines(file: Path) -> list[dict[str, str]]:
 def test_both_tables_are_printed_and_written(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sources, "BUDGETS", (300, 150))
+    monkeypatch.setattr(sources, "BUDGETS", dict.fromkeys(sources.BUDGETS, (300, 150)))
     monkeypatch.setattr(sources, "RESAMPLES", 2)
     monkeypatch.setattr(sources, "QUESTIONS", 6)
     out = tmp_path / "results"
