@@ -15,7 +15,11 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import TextIO
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+if TYPE_CHECKING:
+    from deltamem_eval.reports.table import Table
 
 Rows = Callable[[], Iterable["Row"]]
 _THREADS = re.compile(r"\b\d+ threads\b")
@@ -270,3 +274,13 @@ def gpu_machine() -> str:
     from deltamem_eval.profiling.machine import machine_line
 
     return machine_line(torch.device("cuda"))
+
+
+def publish(table: Table, file: Path | None) -> None:
+    """Print a report's table as Markdown, and write it as CSV where a file is named."""
+    from deltamem_eval.reports import render
+
+    print(render.to_markdown(table))
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(render.to_csv(table), encoding="utf-8")

@@ -20,10 +20,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from common import publish
 from deltamem_eval.backbone import embedded_folder
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
-from deltamem_eval.reports.render import to_csv, to_markdown
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Table
 from deltamem_eval.session import Request, check, execute
@@ -138,10 +138,7 @@ def main() -> None:
         parser.error(str(error))
     for setting, chosen in zip(SETTINGS, rows, strict=True):
         table = measure(setting, chosen, arguments.limit)
-        print(to_markdown(table))
-        if arguments.out is not None:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            (arguments.out / f"{setting.name}.csv").write_text(to_csv(table), encoding="utf-8")
+        publish(table, arguments.out and arguments.out / f"{setting.name}.csv")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common import publish
 from deltamem_eval.display import Display
 from deltamem_eval.errors import UserError
-from deltamem_eval.reports.render import to_csv, to_markdown
 from deltamem_eval.reports.summary import summary_table
 from deltamem_eval.reports.table import Cell, Column, Table
 from deltamem_eval.session import Request, check, execute
@@ -182,10 +182,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         accuracy = accuracy_table(made, answered(made, Path(scratch)))
     for name, table in (("icl_sources", accuracy), ("icl_leakage", leakage_table(made, count))):
-        print(to_markdown(table))
-        if arguments.out is not None:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            (arguments.out / f"{name}.csv").write_text(to_csv(table), encoding="utf-8")
+        publish(table, arguments.out and arguments.out / f"{name}.csv")
 
 
 if __name__ == "__main__":
